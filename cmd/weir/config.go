@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"weir/exporter/clickhouse"
+	"weir/exporter/clickhouse/local"
+)
+
+// config is what the command line, the environment and the configuration file
+// say, in this order of weight. config.example.yaml describes every key.
+type config struct {
+	v    *viper.Viper
+	path string // --config
+}
+
+// defaults are all keys there are, and what they are if nobody sets them. A test
+// holds config.example.yaml against it.
+var defaults = map[string]any{
+	"clickhouse.addr":          []string{},
+	"clickhouse.database":      "weir",
+	"clickhouse.user":          "",
+	"clickhouse.password":      "",
+	"clickhouse.password_file": "",
+	"clickhouse.data":          "",
+	"flows.interval":           10 * time.Second,
+	"flows.idle_timeout":       time.Minute,
+	"flows.active_timeout":     30 * time.Minute,
+	"flows.max":                4 << 20,
+}
+
+// flagKeys are the keys that have a flag on every command.
+var flagKeys = map[string]string{
+	"clickhouse":    "clickhouse.addr",
+	"database":      "clickhouse.database",
+	"user":          "clickhouse.user",
+	"password-file": "clickhouse.password_file",
+	"data":          "clickhouse.data",
+}
+
+func (c *config) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.path, "config", "", "configuration `FILE` in YAML (default /etc/weir/weir.yaml if there)")
+	f.StringSlice("clickhouse", nil, "ClickHouse server as `HOST:PORT` of its native protocol (default the local one that weir-clickhouse serves)")
+	f.String("database", "weir", "ClickHouse database")
+	f.String("user", "", "ClickHouse user")
+	f.String("password-file", "", "`FILE` with the ClickHouse password; or set WEIR_CLICKHOUSE_PASSWORD")
+	f.String("data", "", "`FOLDER` of the local ClickHouse server's data")
+}
+
+// systemConfig is read if there is no --config.
+const systemConfig = "/etc/weir/weir.yaml"
+
+// load reads the configuration. An unknown key is refused by its name: a misspelt
+// setting that is silently ignored is found out too late.
+func (c *config) load(cmd *cobra.Command) error {
+	c.v = viper.New()
+	c.v.SetConfigType("yaml")
+	c.v.SetEnvPrefix("WEIR")
+	c.v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	c.v.AutomaticEnv()
+	for k, v := range defaults {
+		c.v.SetDefault(k, v)
+	}
+	for flag, key := range flagKeys {
+		if f := cmd.Flags().Lookup(flag); f != nil {
+			if err := c.v.BindPFlag(key, f); err != nil {
+				return fmt.Errorf("bind --%s: %w", flag, err)
+			}
+		}
+	}
+	path := c.path
+	if path == "" {
+		path = systemConfig
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && c.path == "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	if err := c.v.ReadConfig(bytes.NewReader(text)); err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c.checkKeys(path)
+}
+
+func (c *config) checkKeys(path string) error {
+	var unknown []string
+	for _, k := range c.v.AllKeys() {
+		if _, ok := defaults[k]; !ok {
+			unknown = append(unknown, k)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	sort.Strings(unknown)
+	return fmt.Errorf("configuration %s: unknown key %s: config.example.yaml lists all keys", path, strings.Join(unknown, ", "))
+}
+
+// duration returns a key that must not be negative. A flag of the command wins.
+func (c *config) duration(key string) (time.Duration, error) {
+	s := c.v.GetString(key)
+	d, err := time.ParseDuration(s)
+	if s == "0" {
+		d, err = 0, nil
+	}
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%s: %q is not a duration such as 10s, 1m30s or 0", key, s)
+	}
+	return d, nil
+}
+
+// clickhouse returns how to reach the server: the one that is configured, or the
+// local one that is running.
+func (c *config) clickhouse() (clickhouse.Options, error) {
+	o := clickhouse.Options{
+		Addr:     c.v.GetStringSlice("clickhouse.addr"),
+		Database: c.v.GetString("clickhouse.database"),
+		User:     c.v.GetString("clickhouse.user"),
+		Password: c.v.GetString("clickhouse.password"),
+	}
+	if len(o.Addr) == 0 {
+		s, err := local.Running(c.v.GetString("clickhouse.data"))
+		if err != nil {
+			return o, err
+		}
+		if s == nil {
+			return o, errors.New("no ClickHouse: none is configured (--clickhouse HOST:PORT, or clickhouse.addr) and no local one is running (start it with: weir-clickhouse serve)")
+		}
+		o.Addr, o.User, o.Password = []string{s.Addr}, s.User, s.Password
+		return o, nil
+	}
+	if path := c.v.GetString("clickhouse.password_file"); path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return o, fmt.Errorf("read ClickHouse password: %w", err)
+		}
+		o.Password = strings.TrimRight(string(text), "\r\n")
+	}
+	return o, o.Validate()
+}

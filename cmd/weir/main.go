@@ -1,0 +1,89 @@
+// Command weir meters packets into flows and carries them to ClickHouse.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. Scripts depend on them.
+const (
+	exitOK         = 0
+	exitFailure    = 1
+	exitUsage      = 2
+	exitDamaged    = 3 // a capture file is damaged or cut
+	exitNotCapture = 4 // a file is no capture
+)
+
+// exitError carries an exit code other than exitFailure.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string) int {
+	started := false // the arguments were understood
+	root := newRootCommand(func() { started = true })
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(os.Stderr, "weir:", err)
+	if e := new(exitError); errors.As(err, &e) {
+		return e.code
+	}
+	if !started {
+		fmt.Fprintln(os.Stderr, "Try 'weir --help', or 'weir COMMAND --help'.")
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func newRootCommand(started func()) *cobra.Command {
+	var cfg config
+	root := &cobra.Command{
+		Use:   "weir",
+		Short: "Measure who talks to whom, and keep it in ClickHouse",
+		Long: `weir meters packets into flows and carries every record to ClickHouse exactly once.
+
+  weir demo      sees it at work within a minute, on a ClickHouse of its own
+  weir replay    makes flows of capture files
+  weir query     asks ClickHouse who talked to whom
+  weir schema    prints, applies or checks the tables`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := cfg.load(cmd); err != nil {
+				return err
+			}
+			started()
+			return nil
+		},
+	}
+	cfg.addFlags(root.PersistentFlags())
+	root.AddCommand(newReplayCommand(&cfg), newVersionCommand())
+	return root
+}
+
+// usage marks an error as wrong usage.
+func usage(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"weir/capture"
+	"weir/exporter"
+	"weir/flows"
+)
+
+// metering is the way of the packets of one or more sources that end: read and
+// metered in one goroutine, tracked in a second, exported in a third. Intervals
+// are cut by the packets' own clock, so that the same packets give the same
+// records in the same order however the goroutines run.
+type metering struct {
+	host     string
+	interval time.Duration
+	local    []netip.Prefix
+	max      int // flows a table holds
+	tracker  flows.TrackerConfig
+	shift    func(first int64) int64 // how far to move time, given the first packet's; nil for not at all
+
+	ports  []*port
+	byName map[string]*port
+	clock  flows.Clock
+	moved  bool
+	by     int64
+
+	tables chan *flows.Table // empty ones, to be used again
+	spans  chan span
+	out    chan *flows.Batch
+	export *exporter.Exporter
+
+	total flows.Ledger
+}
+
+// port is one interface: its meter belongs to the reading goroutine, its tracker
+// to the tracking one.
+type port struct {
+	name    string
+	meter   *flows.Meter
+	tracker *flows.Tracker
+	used    bool // packets came in this interval
+}
+
+// span is one interval of all ports on its way to the tracker.
+type span struct {
+	start, end int64
+	final      bool
+	tables     []filled
+}
+
+type filled struct {
+	port   *port
+	table  *flows.Table
+	ledger flows.Ledger
+}
+
+// maxPorts bounds the interfaces of a replay: each takes memory of its own, and
+// files may name as many as they like.
+const maxPorts = 4096
+
+// recordsPerBatch is how many records go to the sink at a time: enough to make
+// the hand-over cheap, few enough to stay in L2.
+const recordsPerBatch = 4096
+
+// run meters what sources yields, source by source until it yields nil, and
+// exports the records to sink. An error of next ends the input but not the
+// output: what was read until then is exported, and the error returned.
+func (m *metering) run(ctx context.Context, next func() (capture.Source, string, error), sink exporter.Sink) error {
+	m.byName = map[string]*port{}
+	m.clock = flows.NewClock(m.interval)
+	m.tables = make(chan *flows.Table, 16)
+	m.spans = make(chan span, 1)
+	m.out = make(chan *flows.Batch, 4)
+	m.export = exporter.New(sink, cap(m.out))
+
+	group, ctx := errgroup.WithContext(ctx)
+	var inputErr error
+	group.Go(func() error {
+		defer close(m.spans)
+		inputErr = m.read(ctx, next)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return m.flush(ctx, true)
+	})
+	group.Go(func() error {
+		defer close(m.out)
+		return m.track(ctx)
+	})
+	group.Go(func() error { return m.export.Run(ctx, m.out) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return inputErr
+}
+
+// read meters all packets of all sources.
+func (m *metering) read(ctx context.Context, next func() (capture.Source, string, error)) error {
+	for {
+		src, name, err := next()
+		if src == nil || err != nil {
+			return err
+		}
+		err = m.readSource(ctx, src, name)
+		if cerr := src.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (m *metering) readSource(ctx context.Context, src capture.Source, name string) error {
+	var ports []*port // by the source's number of the interface
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		packets, err := src.NextBatch()
+		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.rebase(packets)
+		for len(packets) > 0 {
+			n := m.clock.Take(packets)
+			if n == 0 {
+				if err := m.flush(ctx, false); err != nil {
+					return err
+				}
+				continue
+			}
+			if ports, err = m.meter(packets[:n], src, name, ports); err != nil {
+				return err
+			}
+			packets = packets[n:]
+		}
+	}
+}
+
+// rebase moves packets in time.
+func (m *metering) rebase(packets []capture.Packet) {
+	if m.shift == nil || len(packets) == 0 {
+		return
+	}
+	if !m.moved {
+		m.moved, m.by = true, m.shift(packets[0].Time)
+	}
+	for i := range packets {
+		packets[i].Time = min(max(packets[i].Time+m.by, 0), capture.MaxTime)
+	}
+}
+
+// meter hands packets of one interval to the meters of their interfaces, in runs
+// as long as the interface stays the same.
+func (m *metering) meter(packets []capture.Packet, src capture.Source, name string, ports []*port) ([]*port, error) {
+	for len(packets) > 0 {
+		n, number := 1, packets[0].Interface
+		for n < len(packets) && packets[n].Interface == number {
+			n++
+		}
+		if int(number) >= len(ports) || ports[number] == nil {
+			for int(number) >= len(ports) {
+				ports = append(ports, nil)
+			}
+			p, err := m.port(src, name, number)
+			if err != nil {
+				return ports, err
+			}
+			ports[number] = p
+		}
+		p := ports[number]
+		p.used = true
+		p.meter.Add(packets[:n])
+		packets = packets[n:]
+	}
+	return ports, nil
+}
+
+// port returns the port of a source's interface. Interfaces of one name are one,
+// in one file or in several: a rotated capture continues its flows.
+func (m *metering) port(src capture.Source, name string, number uint32) (*port, error) {
+	all := src.Interfaces()
+	if int(number) < len(all) && all[number].Name != "" {
+		name = all[number].Name
+	} else if len(all) > 1 {
+		name = fmt.Sprintf("%s#%d", name, number)
+	}
+	if p := m.byName[name]; p != nil {
+		return p, nil
+	}
+	if len(m.ports) == maxPorts {
+		return nil, fmt.Errorf("more than %d interfaces with packets: replay fewer files at a time", maxPorts)
+	}
+	p := &port{
+		name:    name,
+		meter:   flows.NewMeter(m.table(), m.local),
+		tracker: flows.NewTracker(m.tracker),
+	}
+	m.ports = append(m.ports, p)
+	m.byName[name] = p
+	return p, nil
+}
+
+// table returns an empty table.
+func (m *metering) table() *flows.Table {
+	select {
+	case t := <-m.tables:
+		return t
+	default:
+		return flows.NewTable(m.max)
+	}
+}
+
+// flush ends the interval: each meter goes on with an empty table, the full ones
+// go to the tracker.
+func (m *metering) flush(ctx context.Context, final bool) error {
+	s := span{final: final}
+	s.start, s.end = m.clock.Next()
+	for _, p := range m.ports {
+		if !p.used {
+			continue
+		}
+		p.used = false
+		f := filled{port: p}
+		f.table, f.ledger = p.meter.Rotate(m.table())
+		m.total.Add(&f.ledger)
+		s.tables = append(s.tables, f)
+	}
+	select {
+	case m.spans <- s:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// track turns intervals into batches of records.
+func (m *metering) track(ctx context.Context) error {
+	for s := range m.spans {
+		for _, f := range s.tables {
+			if err := m.trackTable(ctx, &s, f); err != nil {
+				return err
+			}
+			f.table.Reset()
+			select {
+			case m.tables <- f.table:
+			default: // enough of them
+			}
+		}
+	}
+	return nil
+}
+
+func (m *metering) trackTable(ctx context.Context, s *span, f filled) error {
+	var batch *flows.Batch
+	var err error
+	begin := func() {
+		select {
+		case batch = <-m.export.Free():
+			*batch = flows.Batch{Host: m.host, Interface: f.port.name, Start: s.start, End: s.end, Records: batch.Records[:0]}
+			if cap(batch.Records) == 0 {
+				batch.Records = make([]flows.Record, 0, recordsPerBatch)
+			}
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	send := func() {
+		select {
+		case m.out <- batch:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	begin()
+	f.port.tracker.Flush(f.table, s.end, s.final, func(r *flows.Record) {
+		if err != nil {
+			return
+		}
+		if len(batch.Records) == recordsPerBatch {
+			if send(); err == nil {
+				begin()
+			}
+			if err != nil {
+				return
+			}
+		}
+		batch.Records = append(batch.Records, *r)
+		f.ledger.Records++
+	})
+	if err != nil {
+		return err
+	}
+	batch.Ledger = &f.ledger
+	send()
+	return err
+}
+
+// summary is the line that ends a replay. Scripts depend on its form.
+func (m *metering) summary(took time.Duration) string {
+	var started uint64
+	for _, p := range m.ports {
+		started += p.tracker.Started()
+	}
+	l := &m.total
+	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
+		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, started, l.Octets, math.Round(took.Seconds()*1000)/1000)
+}

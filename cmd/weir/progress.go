@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// progress shows how far a replay is, on a terminal.
+type progress struct {
+	w    io.Writer
+	on   bool
+	stop chan struct{}
+	wait sync.WaitGroup
+}
+
+// newProgress returns a progress bar on w, silent if w is no terminal.
+func newProgress(w io.Writer, off bool) *progress {
+	f, ok := w.(*os.File)
+	return &progress{w: w, on: !off && ok && term.IsTerminal(int(f.Fd()))}
+}
+
+// measured is what a progress bar can follow; Size is 0 where it is not known.
+// Both are safe to call from other goroutines.
+type measured interface {
+	Offset() int64
+	Size() int64
+}
+
+// file begins the bar of a file.
+func (p *progress) file(path string, m measured) {
+	p.done()
+	if !p.on {
+		return
+	}
+	size := m.Size()
+	if size <= 0 {
+		size = -1 // a spinner with a count
+	}
+	bar := progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(p.w),
+		progressbar.OptionSetDescription(fmt.Sprintf("replay %s", filepath.Base(path))),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionClearOnFinish(),
+	)
+	p.stop = make(chan struct{})
+	p.wait.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			// An error means that the terminal is gone; the replay goes on.
+			_ = bar.Set64(m.Offset())
+			select {
+			case <-tick.C:
+			case <-p.stop:
+				_ = bar.Finish()
+				return
+			}
+		}
+	})
+}
+
+// done ends the bar and leaves the terminal as it was.
+func (p *progress) done() {
+	if p.stop != nil {
+		close(p.stop)
+		p.wait.Wait()
+		p.stop = nil
+	}
+}

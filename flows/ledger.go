@@ -1,0 +1,49 @@
+package flows
+
+// Ledger accounts for every packet of one interval on one interface, so that the
+// sums close: Packets = Metered + sum(NotIP) + sum(Errors), and what the kernel
+// dropped stands beside it. All are wire packets.
+type Ledger struct {
+	Packets  uint64              // handed to the meter
+	Metered  uint64              // counted in a record, those in overflow records included
+	Octets   uint64              // IP octets of the metered packets
+	Overflow uint64              // metered packets whose flow found no room: in overflow records
+	Causes   [numVerdicts]uint64 // packets not metered, by cause; index is a Verdict
+	Drops    uint64              // lost by the kernel before the meter saw them
+	Freezes  uint64              // times that the ring stood still
+	Records  uint64              // records made of this interval
+}
+
+// NotIP returns the packets that carried no IP.
+func (l *Ledger) NotIP() (n uint64) {
+	for v := Verdict(1); v < numVerdicts; v++ {
+		if !v.IsError() {
+			n += l.Causes[v]
+		}
+	}
+	return n
+}
+
+// DecodeErrors returns the packets that could not be decoded.
+func (l *Ledger) DecodeErrors() (n uint64) {
+	for v := Verdict(1); v < numVerdicts; v++ {
+		if v.IsError() {
+			n += l.Causes[v]
+		}
+	}
+	return n
+}
+
+// Add adds m's counts to l.
+func (l *Ledger) Add(m *Ledger) {
+	l.Packets += m.Packets
+	l.Metered += m.Metered
+	l.Octets += m.Octets
+	l.Overflow += m.Overflow
+	for i, n := range m.Causes {
+		l.Causes[i] += n
+	}
+	l.Drops += m.Drops
+	l.Freezes += m.Freezes
+	l.Records += m.Records
+}

@@ -1,0 +1,150 @@
+package flows
+
+// Table holds what was seen of each key in one interval: a flat map of counters,
+// bounded, written by one goroutine. Adding to it does not allocate, but for the
+// doubling of the map while it grows to the size of the traffic.
+type Table struct {
+	flows    hashmap[tally]
+	overflow *overflow // nil until the table is full
+	warm     uint64    // keeps the loads that warm the cache alive
+}
+
+// tally counts one key within one interval. It is 40 octets, as the key is.
+type tally struct {
+	packets uint64
+	octets  uint64
+	first   int64 // nanoseconds since the Unix epoch
+	last    int64
+	link    uint32 // the tracker's: the next cell of the same conversation, plus 1
+	flags   uint8  // TCP flags, ORed
+	marks   marks
+	way     orientation // the tracker's: which way the packets go in their conversation
+}
+
+// marks are what ORed flags cannot tell.
+type marks uint8
+
+const (
+	markSYN    marks = 1 << iota // a SYN without ACK was among the packets
+	markSYNACK                   // a SYN with ACK was
+)
+
+// TCP flags (RFC 9293 section 3.1).
+const (
+	flagFIN = 0x01
+	flagSYN = 0x02
+	flagRST = 0x04
+	flagACK = 0x10
+)
+
+// synMarks gives the mark by flags' SYN (bit 0) and ACK (bit 1).
+var synMarks = [4]marks{1: markSYN, 3: markSYNACK}
+
+// overflow counts packets whose flow found no room, by direction and protocol.
+type overflow [3][256]tally
+
+// NewTable returns an empty table for at most max flows, 1 or more.
+func NewTable(max int) *Table {
+	return &Table{flows: newHashmap[tally](max)}
+}
+
+// Len returns the number of flows.
+func (t *Table) Len() int { return t.flows.n }
+
+// Reset empties the table for its next use.
+func (t *Table) Reset() {
+	t.flows.reset()
+	t.overflow = nil
+}
+
+// add counts packets. hashes are those of their keys. It returns how many wire
+// packets found no room for their flow.
+//
+// Random access to a large table costs a cache miss or three a packet, and each
+// waits for the one before: slot, key, counters. Done in steps over many packets,
+// the misses of one step overlap: the processor waits for one memory latency and
+// not for hundreds. BenchmarkTable has the figures.
+func (t *Table) add(hs []Headers, hashes []uint64) (lost uint64) {
+	m := &t.flows
+	if len(m.slots) > smallSlots {
+		t.warm += m.touch(hashes)
+	}
+	for i := range hs {
+		h := &hs[i]
+		c, made, ok := m.get(&h.Key, hashes[i])
+		if !ok {
+			t.lose(h)
+			lost += uint64(h.Packets)
+			continue
+		}
+		m.at(c).val.count(h, made)
+	}
+	return lost
+}
+
+// smallSlots is the size up to which the map fits the processor's own caches
+// and touching it first is wasted work.
+const smallSlots = 1 << 13
+
+// touch reads what get will read for these hashes.
+func (m *hashmap[V]) touch(hashes []uint64) (sum uint64) {
+	var cells [batchSize]uint32
+	hashes = hashes[:min(len(hashes), batchSize)]
+	mask := uint64(len(m.slots) - 1)
+	for i, hash := range hashes {
+		cells[i] = uint32(m.slots[hash>>m.shift&mask])
+	}
+	for i := range hashes {
+		if c := cells[i]; c != 0 {
+			sum += m.at(c - 1).key.srcHi
+		}
+	}
+	return sum
+}
+
+// count adds a packet to a tally; made says that it is the first.
+func (t *tally) count(h *Headers, made bool) {
+	t.packets += uint64(h.Packets)
+	t.octets += h.Octets
+	if made {
+		t.first, t.last = h.Time, h.Time
+	} else {
+		t.first, t.last = min(t.first, h.Time), max(t.last, h.Time)
+	}
+	t.flags |= h.TCPFlags
+	t.marks |= synMarks[h.TCPFlags>>1&1|h.TCPFlags>>3&2]
+}
+
+// lose counts a packet of a flow without a place.
+func (t *Table) lose(h *Headers) {
+	if t.overflow == nil {
+		t.overflow = new(overflow)
+	}
+	o := &t.overflow[h.Key.Direction()][h.Key.Proto()]
+	o.count(h, o.packets == 0)
+}
+
+// overflowRecords appends one record for each direction and protocol that found
+// no room. Its addresses are unspecified, its end reason is EndLack.
+func (t *Table) overflowRecords(emit func(*Record)) {
+	if t.overflow == nil {
+		return
+	}
+	for d := range t.overflow {
+		for proto := range t.overflow[d] {
+			o := &t.overflow[d][proto]
+			if o.packets == 0 {
+				continue
+			}
+			emit(&Record{
+				Key:     Key{rest: keyRest(0, 0, 0, uint8(proto), Direction(d))},
+				Forward: o.counters(), First: o.first, Last: o.last, Start: o.first,
+				EndReason: EndLack,
+			})
+		}
+	}
+}
+
+func (t *tally) counters() Counters {
+	return Counters{Packets: t.packets, Octets: t.octets, TCPFlags: t.flags}
+}

@@ -1,0 +1,233 @@
+package flows
+
+import "time"
+
+// Tracker gives flows their life beyond one interval. It is handed the table of
+// each interval, pairs the two directions of every conversation, remembers who
+// began it and when, and says when it ends. It is the tracker of one interface
+// and belongs to one goroutine, off the packet path.
+type Tracker struct {
+	cfg     TrackerConfig
+	convs   hashmap[conv]
+	stamp   uint32   // number of the current flush
+	hand    uint32   // the cell that forget and evict look at next
+	started uint64   // flows begun so far
+	joined  []uint32 // conversation of each cell of the table in hand
+	warm    uint64   // keeps the loads that warm the cache alive
+	record  Record
+}
+
+// TrackerConfig bounds a Tracker. A zero Idle or Active means never.
+type TrackerConfig struct {
+	Idle    time.Duration // a flow without packets for this long has ended
+	Active  time.Duration // a flow older than this ends and goes on as a new one
+	Max     int           // conversations remembered; at least as many as a table holds flows
+	Uniflow bool          // one record per direction, unpaired
+}
+
+// conv is a conversation: two endpoints, under a key that both directions lead
+// to (see conversation).
+type conv struct {
+	start int64  // first packet ever, nanoseconds since the Unix epoch
+	last  int64  // latest packet so far
+	stamp uint32 // flush in which it was last seen
+	cells uint32 // its cells in the table in hand, linked; number plus 1
+	state state  // 0: the cell is free
+	by    Initiator
+	from  orientation // that of the initiator's packets
+}
+
+// state is what is known of a conversation's course.
+type state uint8
+
+const (
+	seenUp   state = 1 << iota // packets in orientation 0
+	seenDown                   // packets in orientation 1
+	finUp                      // FIN in orientation 0
+	finDown                    // FIN in orientation 1
+	reset                      // RST in either
+	ended                      // the end was reported
+	fresh                      // began in the current flush
+	renew                      // cut by the active timeout: its next packet begins a new flow
+)
+
+// NewTracker returns a tracker that remembers nothing yet.
+func NewTracker(cfg TrackerConfig) *Tracker {
+	return &Tracker{cfg: cfg, convs: newHashmap[conv](cfg.Max)}
+}
+
+// Started returns how many flows have begun so far.
+func (t *Tracker) Started() uint64 { return t.started }
+
+// Flush makes the records of an interval out of its table, in the order in which
+// the conversations were first seen in it. end is when the interval ended,
+// in nanoseconds since the Unix epoch. final says that nothing comes after: flows
+// that have not ended are then ended by force. Flush uses the table up; emit must
+// not keep the record.
+func (t *Tracker) Flush(table *Table, end int64, final bool, emit func(*Record)) {
+	t.stamp++
+	t.join(table)
+	for i, c := range t.joined {
+		if i%batchSize == 0 {
+			t.warmUp(t.joined[i:min(i+batchSize, len(t.joined))])
+		}
+		if v := &t.convs.at(c).val; v.cells != 0 { // else it came with an earlier cell
+			t.report(c, v, table, end, final, emit)
+		}
+	}
+	table.overflowRecords(emit)
+	t.forget(max(sweepLeast, 2*len(t.joined)), end)
+}
+
+// join finds the conversation of each cell of the table and links the cells to it.
+func (t *Tracker) join(table *Table) {
+	n := table.Len()
+	if cap(t.joined) < n || cap(t.joined) > 4*n+sweepLeast {
+		t.joined = make([]uint32, n, n+n/4)
+	}
+	t.joined = t.joined[:n]
+	var keys [batchSize]Key
+	var ways [batchSize]orientation
+	var hashes [batchSize]uint64
+	for base := 0; base < n; base += batchSize {
+		size := min(batchSize, n-base)
+		for i := range size {
+			k := &table.flows.at(uint32(base + i)).key
+			if t.cfg.Uniflow {
+				keys[i] = *k
+			} else {
+				keys[i], ways[i] = conversation(k)
+			}
+			hashes[i] = t.convs.seed.hash(&keys[i])
+		}
+		if len(t.convs.slots) > smallSlots {
+			t.warm += t.convs.touch(hashes[:size])
+		}
+		for i := range size {
+			c, _, ok := t.convs.get(&keys[i], hashes[i])
+			if !ok {
+				t.evict()
+				c, _, _ = t.convs.get(&keys[i], hashes[i])
+			}
+			v := &t.convs.at(c).val
+			u := &table.flows.at(uint32(base + i)).val
+			t.see(&keys[i], v, u, ways[i])
+			u.way, u.link, v.cells = ways[i], v.cells, uint32(base+i)+1
+			t.joined[base+i] = c
+		}
+	}
+}
+
+// warmUp reads conversations ahead of their use, as Table.add does.
+func (t *Tracker) warmUp(cs []uint32) {
+	for _, c := range cs {
+		t.warm += t.convs.at(c).key.srcHi
+	}
+}
+
+// see takes in what one cell tells of its conversation.
+func (t *Tracker) see(key *Key, v *conv, u *tally, way orientation) {
+	if v.stamp != t.stamp {
+		v.stamp = t.stamp
+		v.state &^= fresh
+	}
+	switch {
+	case v.state == 0,
+		v.state&fresh == 0 && t.cfg.Idle > 0 && u.first-v.last >= int64(t.cfg.Idle),
+		v.state&ended != 0 && v.state&fresh == 0 && u.marks&markSYN != 0: // ports used again
+		*v = conv{start: u.first, last: u.last, stamp: v.stamp, cells: v.cells, state: fresh}
+		t.started++
+	case v.state&renew != 0:
+		v.start, v.state = u.first, v.state&^renew
+		t.started++
+	}
+	earlier := v.state&fresh != 0 && u.first < v.start
+	v.start, v.last = min(v.start, u.first), max(v.last, u.last)
+	v.state |= seenUp << way
+	if u.flags&flagFIN != 0 {
+		v.state |= finUp << way
+	}
+	if u.flags&flagRST != 0 {
+		v.state |= reset
+	}
+	if t.cfg.Uniflow {
+		return
+	}
+	if by, from := evidence(key, u, way); by > v.by || by == v.by && earlier {
+		v.by, v.from = by, from
+	}
+}
+
+// endReason says whether a conversation ends with the interval, and why.
+func (t *Tracker) endReason(v *conv, end int64, final bool) EndReason {
+	idle := t.cfg.Idle > 0 && end-v.last >= int64(t.cfg.Idle)
+	switch {
+	case v.state&ended != 0:
+		return EndNone // stragglers: the end was told before
+	case v.finished():
+		v.state |= ended
+		return EndEnd
+	case idle:
+		return EndIdle
+	case final:
+		return EndForced
+	case t.cfg.Active > 0 && end-v.start >= int64(t.cfg.Active):
+		v.state |= renew
+		return EndActive
+	}
+	return EndNone
+}
+
+// finished reports whether TCP has ended the conversation: by RST, or by FIN from
+// every side that was ever seen.
+func (v *conv) finished() bool {
+	seen, fin := v.state&(seenUp|seenDown), v.state&(finUp|finDown)>>2
+	return v.state&reset != 0 || fin == seen
+}
+
+// sweepLeast is how many cells forget looks at in every flush, so that a
+// tracker that has seen a burst shrinks again in quiet hours. It is bounded
+// because a capture whose clock jumps about may cause a flush per packet.
+const sweepLeast = 8192
+
+// forget looks at the next n cells and frees those of conversations that are
+// idle at time now.
+func (t *Tracker) forget(n int, now int64) {
+	if t.cfg.Idle <= 0 {
+		return
+	}
+	for range min(n, t.convs.n) {
+		c := t.next()
+		if v := &t.convs.at(c).val; v.state != 0 && now-v.last >= int64(t.cfg.Idle) {
+			t.drop(c)
+		}
+	}
+}
+
+// evict makes room by dropping the next conversation that was not seen in this
+// flush. There is one: fewer conversations than the table has cells were seen,
+// and the tracker holds as many as a table can.
+func (t *Tracker) evict() {
+	for range t.convs.n {
+		c := t.next()
+		if t.convs.at(c).val.stamp != t.stamp {
+			t.drop(c)
+			return
+		}
+	}
+}
+
+// next moves the hand on by one cell.
+func (t *Tracker) next() uint32 {
+	c := t.hand
+	if c >= uint32(t.convs.n) {
+		c = 0
+	}
+	t.hand = c + 1
+	return c
+}
+
+func (t *Tracker) drop(c uint32) {
+	t.convs.remove(c)
+	t.convs.at(c).val = conv{}
+}
