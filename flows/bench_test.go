@@ -77,7 +77,7 @@ func BenchmarkTable(b *testing.B) {
 	for _, flows := range []int{1000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("flows=%d", flows), func(b *testing.B) {
 			ps := traffic(flows, 1<<21)
-			m := NewMeter(NewTable(4<<20), nil)
+			m := NewMeter(NewDecoder(nil), NewTable(4<<20))
 			m.Add(ps)
 			b.ResetTimer()
 			for i := 0; i < b.N; {
@@ -97,7 +97,7 @@ func BenchmarkTable(b *testing.B) {
 func BenchmarkFlush(b *testing.B) {
 	for _, flows := range []int{1000, 100_000, 1_000_000} {
 		table := NewTable(4 << 20)
-		NewMeter(table, nil).Add(traffic(flows, 1<<20))
+		NewMeter(NewDecoder(nil), table).Add(traffic(flows, 1<<20))
 		for _, known := range []bool{false, true} {
 			b.Run(fmt.Sprintf("flows=%d/known=%v", flows, known), func(b *testing.B) {
 				t := NewTracker(TrackerConfig{Max: 4 << 20})

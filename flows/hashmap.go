@@ -14,7 +14,6 @@ import (
 //
 // It belongs to one goroutine.
 type hashmap[V any] struct {
-	seed   seed
 	slots  []uint64 // hash's high half <<32 | cell number + 1; 0 is free
 	shift  uint8    // a hash's home is hash >> shift
 	chunks []*[chunkCells]cell[V]
@@ -39,14 +38,18 @@ const (
 )
 
 func newHashmap[V any](max int) hashmap[V] {
-	m := hashmap[V]{seed: processSeed, max: max}
-	m.setSlots(make([]uint64, minSlots))
+	m := hashmap[V]{max: max}
+	m.setSlots(minSlots)
 	return m
 }
 
-func (m *hashmap[V]) setSlots(s []uint64) {
-	m.slots = s
-	m.shift = uint8(64 - bits.TrailingZeros(uint(len(s))))
+// setSlots makes n empty slots, a power of two. They are written to at once: a
+// page that is first read and then written faults twice, and the second time the
+// kernel has to interrupt the other processors.
+func (m *hashmap[V]) setSlots(n int) {
+	m.slots = make([]uint64, n)
+	clear(m.slots)
+	m.shift = uint8(64 - bits.TrailingZeros(uint(n)))
 }
 
 // at returns cell i, which must be in use.
@@ -58,7 +61,7 @@ func (m *hashmap[V]) at(i uint32) *cell[V] {
 func (m *hashmap[V]) full() bool { return m.n >= m.max && len(m.free) == 0 }
 
 // get returns the number of k's cell, making one with a zero value if there is
-// none. hash must be m.seed.hash(k). It fails only if the map is full.
+// none. hash must be processSeed.hash(k). It fails only if the map is full.
 func (m *hashmap[V]) get(k *Key, hash uint64) (i uint32, made, ok bool) {
 	tag := hash >> 32 << 32
 	mask := uint64(len(m.slots) - 1)
@@ -69,7 +72,7 @@ func (m *hashmap[V]) get(k *Key, hash uint64) (i uint32, made, ok bool) {
 			break
 		}
 		if w>>32<<32 == tag {
-			if i = uint32(w) - 1; m.at(i).key == *k {
+			if i = uint32(w) - 1; m.at(i).key.equal(k) {
 				return i, false, true
 			}
 		}
@@ -85,6 +88,18 @@ func (m *hashmap[V]) get(k *Key, hash uint64) (i uint32, made, ok bool) {
 		m.grow()
 	}
 	return i, true, true
+}
+
+// likely returns for each of at most batchSize hashes the number of the cell that
+// its home slot leads to, plus 1; 0 for none. Reading the slots together, and
+// then the cells together, lets their cache misses overlap.
+func (m *hashmap[V]) likely(hashes []uint64, cells *[batchSize]uint32) []uint32 {
+	out := cells[:len(hashes)]
+	mask := uint64(len(m.slots) - 1)
+	for i, hash := range hashes {
+		out[i] = uint32(m.slots[hash>>m.shift&mask])
+	}
+	return out
 }
 
 func (m *hashmap[V]) newCell(k *Key) (i uint32) {
@@ -107,7 +122,7 @@ func (m *hashmap[V]) newCell(k *Key) (i uint32) {
 // their order and both arrays are walked from end to end.
 func (m *hashmap[V]) grow() {
 	old := m.slots
-	m.setSlots(make([]uint64, 2*len(old)))
+	m.setSlots(2 * len(old))
 	mask := uint64(len(m.slots) - 1)
 	for _, w := range old {
 		if w == 0 {
@@ -124,7 +139,7 @@ func (m *hashmap[V]) grow() {
 // remove forgets cell i. Words behind it move up (Knuth, TAOCP 6.4, algorithm
 // R), so that the map needs no tombstones.
 func (m *hashmap[V]) remove(i uint32) {
-	hash := m.seed.hash(&m.at(i).key)
+	hash := processSeed.hash(&m.at(i).key)
 	mask := uint64(len(m.slots) - 1)
 	word := hash>>32<<32 | uint64(i+1)
 	hole := hash >> m.shift & mask
@@ -150,12 +165,12 @@ func (m *hashmap[V]) reset() {
 	for slots/2 < m.n {
 		slots *= 2
 	}
-	if keep := 2*chunks + 1; keep < len(m.chunks) {
+	if keep := 2*chunks + 2; keep < len(m.chunks) {
 		clear(m.chunks[keep:])
 		m.chunks = m.chunks[:keep]
 	}
 	if slots < len(m.slots)/2 {
-		m.setSlots(make([]uint64, slots))
+		m.setSlots(slots)
 	} else {
 		clear(m.slots)
 	}
@@ -166,8 +181,8 @@ func (m *hashmap[V]) reset() {
 // addresses and ports can aim at one slot.
 type seed [4]uint64
 
-// processSeed is drawn once per process: the hash of a key is then the same in
-// the table and in the tracker.
+// processSeed is drawn once per process. All maps share it, so that keys can be
+// hashed before it is known which map they go to.
 var processSeed = seed{rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()}
 
 // hash mixes a key with folded 64x64-bit multiplications, as wyhash does. Its

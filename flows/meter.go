@@ -10,59 +10,98 @@ import (
 // enough for cache misses to overlap, few enough for their headers to stay in L1.
 const batchSize = 128
 
-// Meter turns packets into a table of flows and keeps the ledger. It belongs to
-// the goroutine that reads the packets.
-type Meter struct {
-	table   *Table
-	ledger  Ledger
-	local   []network
-	headers [batchSize]Headers
-	hashes  [batchSize]uint64
+// Decoder decodes packets in batches. Its configuration does not change, so that
+// several goroutines may use one.
+type Decoder struct {
+	local []network
 }
 
-// NewMeter returns a meter that fills table. Where a packet's source does not know
-// the direction, it is told by the addresses in local: out if only the source
-// address is within, in if only the destination is.
-func NewMeter(table *Table, local []netip.Prefix) *Meter {
-	m := &Meter{table: table}
+// NewDecoder returns a decoder. Where a packet's source does not know the
+// direction, it is told by the addresses in local: out if only the source address
+// is within, in if only the destination is.
+func NewDecoder(local []netip.Prefix) *Decoder {
+	d := new(Decoder)
 	for _, p := range local {
-		m.local = append(m.local, newNetwork(p))
+		d.local = append(d.local, newNetwork(p))
 	}
-	return m
+	return d
+}
+
+// Decoded is what is to be counted of a batch of packets. It points to none of
+// their memory: packets can be given back as soon as they are decoded, and
+// counted elsewhere. The zero value is empty.
+type Decoded struct {
+	n       int
+	headers [batchSize]Headers
+	hashes  [batchSize]uint64
+	causes  [numVerdicts]uint8 // packets without a place in headers
+	failed  int
+}
+
+// Decode decodes as many of the packets as d holds and returns the others. It
+// does not allocate.
+func (dec *Decoder) Decode(d *Decoded, packets []capture.Packet) (rest []capture.Packet) {
+	if len(packets) > batchSize {
+		packets, rest = packets[:batchSize], packets[batchSize:]
+	}
+	if d.failed != 0 {
+		d.causes, d.failed = [numVerdicts]uint8{}, 0
+	}
+	d.n = 0
+	for i := range packets {
+		h := &d.headers[d.n]
+		if v := h.Decode(&packets[i]); v != OK {
+			d.causes[v]++
+			d.failed++
+			continue
+		}
+		if dec.local != nil && h.Key.Direction() == DirectionUnknown {
+			h.Key.rest |= uint64(dec.direction(&h.Key))
+		}
+		d.hashes[d.n] = processSeed.hash(&h.Key)
+		d.n++
+	}
+	return rest
+}
+
+// Meter counts packets into a table of flows and keeps the ledger. It belongs to
+// one goroutine.
+type Meter struct {
+	decoder *Decoder
+	table   *Table
+	ledger  Ledger
+	decoded Decoded
+}
+
+// NewMeter returns a meter that fills table.
+func NewMeter(decoder *Decoder, table *Table) *Meter {
+	return &Meter{decoder: decoder, table: table}
 }
 
 // Add meters packets. It keeps nothing of them and does not allocate per packet.
 func (m *Meter) Add(packets []capture.Packet) {
-	for len(packets) > batchSize {
-		m.add(packets[:batchSize])
-		packets = packets[batchSize:]
+	for len(packets) > 0 {
+		packets = m.decoder.Decode(&m.decoded, packets)
+		m.Count(&m.decoded)
 	}
-	m.add(packets)
 }
 
-func (m *Meter) add(packets []capture.Packet) {
-	n := 0
-	seed := &m.table.flows.seed
-	var metered, octets, failed uint64
-	for i := range packets {
-		h := &m.headers[n]
-		if v := h.Decode(&packets[i]); v != OK {
-			m.ledger.Causes[v]++
-			failed++
-			continue
-		}
-		if m.local != nil && h.Key.Direction() == DirectionUnknown {
-			h.Key.rest |= uint64(m.localDirection(&h.Key))
-		}
-		metered += uint64(h.Packets)
-		octets += h.Octets
-		m.hashes[n] = seed.hash(&h.Key)
-		n++
+// Count meters packets that are decoded already.
+func (m *Meter) Count(d *Decoded) {
+	var metered, octets uint64
+	for i := range d.n {
+		metered += uint64(d.headers[i].Packets)
+		octets += d.headers[i].Octets
 	}
-	m.ledger.Packets += metered + failed
+	m.ledger.Packets += metered + uint64(d.failed)
 	m.ledger.Metered += metered
 	m.ledger.Octets += octets
-	m.ledger.Overflow += m.table.add(m.headers[:n], m.hashes[:n])
+	if d.failed != 0 {
+		for v, n := range d.causes {
+			m.ledger.Causes[v] += uint64(n)
+		}
+	}
+	m.ledger.Overflow += m.table.add(d.headers[:d.n], d.hashes[:d.n])
 }
 
 // Rotate hands out the filled table and the ledger of its interval, and goes on
@@ -92,11 +131,11 @@ func (n *network) holds(hi, lo uint64) bool {
 	return hi&n.maskHi == n.hi && lo&n.maskLo == n.lo
 }
 
-func (m *Meter) localDirection(k *Key) Direction {
+func (dec *Decoder) direction(k *Key) Direction {
 	var src, dst bool
-	for i := range m.local {
-		src = src || m.local[i].holds(k.srcHi, k.srcLo)
-		dst = dst || m.local[i].holds(k.dstHi, k.dstLo)
+	for i := range dec.local {
+		src = src || dec.local[i].holds(k.srcHi, k.srcLo)
+		dst = dst || dec.local[i].holds(k.dstHi, k.dstLo)
 	}
 	switch {
 	case src && !dst:

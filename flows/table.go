@@ -67,7 +67,14 @@ func (t *Table) Reset() {
 func (t *Table) add(hs []Headers, hashes []uint64) (lost uint64) {
 	m := &t.flows
 	if len(m.slots) > smallSlots {
-		t.warm += m.touch(hashes)
+		var cells [batchSize]uint32
+		for _, c := range m.likely(hashes, &cells) {
+			if c != 0 {
+				// A cell's first and last word: it may lie across two cache lines.
+				cell := m.at(c - 1)
+				t.warm += cell.key.srcHi + uint64(cell.val.link)
+			}
+		}
 	}
 	for i := range hs {
 		h := &hs[i]
@@ -85,22 +92,6 @@ func (t *Table) add(hs []Headers, hashes []uint64) (lost uint64) {
 // smallSlots is the size up to which the map fits the processor's own caches
 // and touching it first is wasted work.
 const smallSlots = 1 << 13
-
-// touch reads what get will read for these hashes.
-func (m *hashmap[V]) touch(hashes []uint64) (sum uint64) {
-	var cells [batchSize]uint32
-	hashes = hashes[:min(len(hashes), batchSize)]
-	mask := uint64(len(m.slots) - 1)
-	for i, hash := range hashes {
-		cells[i] = uint32(m.slots[hash>>m.shift&mask])
-	}
-	for i := range hashes {
-		if c := cells[i]; c != 0 {
-			sum += m.at(c - 1).key.srcHi
-		}
-	}
-	return sum
-}
 
 // count adds a packet to a tally; made says that it is the first.
 func (t *tally) count(h *Headers, made bool) {

@@ -69,7 +69,7 @@ func (t *Tracker) Flush(table *Table, end int64, final bool, emit func(*Record))
 	t.join(table)
 	for i, c := range t.joined {
 		if i%batchSize == 0 {
-			t.warmUp(t.joined[i:min(i+batchSize, len(t.joined))])
+			t.warmUp(table, t.joined[i:min(i+batchSize, len(t.joined))])
 		}
 		if v := &t.convs.at(c).val; v.cells != 0 { // else it came with an earlier cell
 			t.report(c, v, table, end, final, emit)
@@ -89,6 +89,7 @@ func (t *Tracker) join(table *Table) {
 	var keys [batchSize]Key
 	var ways [batchSize]orientation
 	var hashes [batchSize]uint64
+	var cells [batchSize]uint32
 	for base := 0; base < n; base += batchSize {
 		size := min(batchSize, n-base)
 		for i := range size {
@@ -98,10 +99,15 @@ func (t *Tracker) join(table *Table) {
 			} else {
 				keys[i], ways[i] = conversation(k)
 			}
-			hashes[i] = t.convs.seed.hash(&keys[i])
+			hashes[i] = processSeed.hash(&keys[i])
 		}
 		if len(t.convs.slots) > smallSlots {
-			t.warm += t.convs.touch(hashes[:size])
+			for _, c := range t.convs.likely(hashes[:size], &cells) {
+				if c != 0 {
+					v := t.convs.at(c - 1)
+					t.warm += v.key.srcHi + uint64(v.val.state)
+				}
+			}
 		}
 		for i := range size {
 			c, _, ok := t.convs.get(&keys[i], hashes[i])
@@ -118,10 +124,20 @@ func (t *Tracker) join(table *Table) {
 	}
 }
 
-// warmUp reads conversations ahead of their use, as Table.add does.
-func (t *Tracker) warmUp(cs []uint32) {
-	for _, c := range cs {
-		t.warm += t.convs.at(c).key.srcHi
+// warmUp reads ahead of report, as Table.add does: conversations, and of each the
+// cell that the table has elsewhere.
+func (t *Tracker) warmUp(table *Table, cs []uint32) {
+	var cells [batchSize]uint32
+	for i, c := range cs {
+		v := t.convs.at(c)
+		t.warm += v.key.srcHi
+		cells[i] = v.val.cells
+	}
+	for _, c := range cells[:len(cs)] {
+		if c != 0 {
+			u := table.flows.at(c - 1)
+			t.warm += u.key.srcHi + uint64(u.val.link)
+		}
 	}
 }
 

@@ -16,10 +16,13 @@ import (
 	"weir/flows"
 )
 
-// metering is the way of the packets of one or more sources that end: read and
-// metered in one goroutine, tracked in a second, exported in a third. Intervals
-// are cut by the packets' own clock, so that the same packets give the same
-// records in the same order however the goroutines run.
+// metering is the way of the packets of one or more sources that end:
+//
+//	read (decode) -> count (tables) -> track (records) -> export
+//
+// each in a goroutine of its own, joined by channels that keep the order.
+// Intervals are cut by the packets' own clock, so that the same packets give the
+// same records in the same order however the goroutines run.
 type metering struct {
 	host     string
 	interval time.Duration
@@ -34,21 +37,32 @@ type metering struct {
 	moved  bool
 	by     int64
 
-	tables chan *flows.Table // empty ones, to be used again
-	spans  chan span
-	out    chan *flows.Batch
-	export *exporter.Exporter
+	decoder *flows.Decoder
+	free    chan *flows.Decoded
+	decoded chan step
+	tables  chan *flows.Table // empty ones, to be used again
+	spans   chan *span
+	out     chan *flows.Batch
+	export  *exporter.Exporter
 
 	total flows.Ledger
 }
 
-// port is one interface: its meter belongs to the reading goroutine, its tracker
+// port is one interface: its meter belongs to the counting goroutine, its tracker
 // to the tracking one.
 type port struct {
 	name    string
 	meter   *flows.Meter
 	tracker *flows.Tracker
 	used    bool // packets came in this interval
+}
+
+// step is what the reading goroutine tells the counting one: to count packets of
+// a port, or that an interval ends.
+type step struct {
+	port    *port
+	packets *flows.Decoded
+	end     *span
 }
 
 // span is one interval of all ports on its way to the tracker.
@@ -72,26 +86,41 @@ const maxPorts = 4096
 // the hand-over cheap, few enough to stay in L2.
 const recordsPerBatch = 4096
 
+// stepsAhead is how far reading may run ahead of counting, in batches of decoded
+// packets of 9 KiB: enough that neither waits for the other all the time, few
+// enough to stay in L2.
+const stepsAhead = 64
+
 // run meters what sources yields, source by source until it yields nil, and
 // exports the records to sink. An error of next ends the input but not the
 // output: what was read until then is exported, and the error returned.
 func (m *metering) run(ctx context.Context, next func() (capture.Source, string, error), sink exporter.Sink) error {
 	m.byName = map[string]*port{}
 	m.clock = flows.NewClock(m.interval)
+	m.decoder = flows.NewDecoder(m.local)
+	m.free = make(chan *flows.Decoded, stepsAhead)
+	for range cap(m.free) {
+		m.free <- new(flows.Decoded)
+	}
+	m.decoded = make(chan step, stepsAhead)
 	m.tables = make(chan *flows.Table, 16)
-	m.spans = make(chan span, 1)
+	m.spans = make(chan *span, 1)
 	m.out = make(chan *flows.Batch, 4)
 	m.export = exporter.New(sink, cap(m.out))
 
 	group, ctx := errgroup.WithContext(ctx)
 	var inputErr error
 	group.Go(func() error {
-		defer close(m.spans)
+		defer close(m.decoded)
 		inputErr = m.read(ctx, next)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return m.flush(ctx, true)
+		return m.endInterval(ctx, true)
+	})
+	group.Go(func() error {
+		defer close(m.spans)
+		return m.count(ctx)
 	})
 	group.Go(func() error {
 		defer close(m.out)
@@ -138,12 +167,12 @@ func (m *metering) readSource(ctx context.Context, src capture.Source, name stri
 		for len(packets) > 0 {
 			n := m.clock.Take(packets)
 			if n == 0 {
-				if err := m.flush(ctx, false); err != nil {
+				if err := m.endInterval(ctx, false); err != nil {
 					return err
 				}
 				continue
 			}
-			if ports, err = m.meter(packets[:n], src, name, ports); err != nil {
+			if ports, err = m.decode(ctx, packets[:n], src, name, ports); err != nil {
 				return err
 			}
 			packets = packets[n:]
@@ -164,30 +193,85 @@ func (m *metering) rebase(packets []capture.Packet) {
 	}
 }
 
-// meter hands packets of one interval to the meters of their interfaces, in runs
-// as long as the interface stays the same.
-func (m *metering) meter(packets []capture.Packet, src capture.Source, name string, ports []*port) ([]*port, error) {
+// decode decodes packets of one interval and has them counted, in runs as long as
+// the interface stays the same.
+func (m *metering) decode(ctx context.Context, packets []capture.Packet, src capture.Source, name string, ports []*port) ([]*port, error) {
 	for len(packets) > 0 {
 		n, number := 1, packets[0].Interface
 		for n < len(packets) && packets[n].Interface == number {
 			n++
 		}
-		if int(number) >= len(ports) || ports[number] == nil {
-			for int(number) >= len(ports) {
-				ports = append(ports, nil)
-			}
+		for int(number) >= len(ports) {
+			ports = append(ports, nil)
+		}
+		if ports[number] == nil {
 			p, err := m.port(src, name, number)
 			if err != nil {
 				return ports, err
 			}
 			ports[number] = p
 		}
-		p := ports[number]
-		p.used = true
-		p.meter.Add(packets[:n])
+		for run := packets[:n]; len(run) > 0; {
+			select {
+			case d := <-m.free:
+				run = m.decoder.Decode(d, run)
+				if err := m.send(ctx, step{port: ports[number], packets: d}); err != nil {
+					return ports, err
+				}
+			case <-ctx.Done():
+				return ports, context.Cause(ctx)
+			}
+		}
 		packets = packets[n:]
 	}
 	return ports, nil
+}
+
+// endInterval sends the end of the current interval after its packets.
+func (m *metering) endInterval(ctx context.Context, final bool) error {
+	s := &span{final: final}
+	s.start, s.end = m.clock.Next()
+	return m.send(ctx, step{end: s})
+}
+
+func (m *metering) send(ctx context.Context, s step) error {
+	select {
+	case m.decoded <- s:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// count counts the decoded packets. At the end of an interval each meter goes on
+// with an empty table, and the full ones go to the tracker.
+func (m *metering) count(ctx context.Context) error {
+	var used []*port // in this interval, in order of their first packets
+	for s := range m.decoded {
+		if s.end == nil {
+			if !s.port.used {
+				s.port.used = true
+				used = append(used, s.port)
+			}
+			s.port.meter.Count(s.packets)
+			m.free <- s.packets // has room for all there are
+			continue
+		}
+		for _, p := range used {
+			p.used = false
+			f := filled{port: p}
+			f.table, f.ledger = p.meter.Rotate(m.table())
+			m.total.Add(&f.ledger)
+			s.end.tables = append(s.end.tables, f)
+		}
+		used = used[:0]
+		select {
+		case m.spans <- s.end:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // port returns the port of a source's interface. Interfaces of one name are one,
@@ -207,7 +291,7 @@ func (m *metering) port(src capture.Source, name string, number uint32) (*port, 
 	}
 	p := &port{
 		name:    name,
-		meter:   flows.NewMeter(m.table(), m.local),
+		meter:   flows.NewMeter(m.decoder, m.table()),
 		tracker: flows.NewTracker(m.tracker),
 	}
 	m.ports = append(m.ports, p)
@@ -225,34 +309,11 @@ func (m *metering) table() *flows.Table {
 	}
 }
 
-// flush ends the interval: each meter goes on with an empty table, the full ones
-// go to the tracker.
-func (m *metering) flush(ctx context.Context, final bool) error {
-	s := span{final: final}
-	s.start, s.end = m.clock.Next()
-	for _, p := range m.ports {
-		if !p.used {
-			continue
-		}
-		p.used = false
-		f := filled{port: p}
-		f.table, f.ledger = p.meter.Rotate(m.table())
-		m.total.Add(&f.ledger)
-		s.tables = append(s.tables, f)
-	}
-	select {
-	case m.spans <- s:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // track turns intervals into batches of records.
 func (m *metering) track(ctx context.Context) error {
 	for s := range m.spans {
 		for _, f := range s.tables {
-			if err := m.trackTable(ctx, &s, f); err != nil {
+			if err := m.trackTable(ctx, s, f); err != nil {
 				return err
 			}
 			f.table.Reset()
