@@ -79,7 +79,13 @@ func newRootCommand(started func()) *cobra.Command {
 		},
 	}
 	cfg.addFlags(root.PersistentFlags())
-	root.AddCommand(newReplayCommand(&cfg), newVersionCommand())
+	root.AddCommand(
+		newDemoCommand(&cfg),
+		newReplayCommand(&cfg),
+		newQueryCommand(cfg.clickhouse),
+		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }),
+		newVersionCommand(),
+	)
 	return root
 }
 

@@ -133,6 +133,14 @@ func (m *metering) run(ctx context.Context, next func() (capture.Source, string,
 	return inputErr
 }
 
+// one returns the input of a single source, for run.
+func one(src capture.Source, name string) func() (capture.Source, string, error) {
+	return func() (next capture.Source, _ string, _ error) {
+		next, src = src, nil
+		return next, name, nil
+	}
+}
+
 // read meters all packets of all sources.
 func (m *metering) read(ctx context.Context, next func() (capture.Source, string, error)) error {
 	for {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says which of our packages each of them may import. CONTRIBUTING.md
+// draws it.
+var arrows = map[string][]string{
+	"weir/capture":                             {},
+	"weir/capture/pcap":                        {"weir/capture"},
+	"weir/flows":                               {"weir/capture"},
+	"weir/exporter":                            {"weir/flows"},
+	"weir/exporter/jsonl":                      {"weir/exporter", "weir/flows"},
+	"weir/exporter/table":                      {"weir/exporter", "weir/flows"},
+	"weir/exporter/clickhouse":                 {"weir/exporter", "weir/flows"},
+	"weir/exporter/clickhouse/local":           {},
+	"weir/exporter/clickhouse/local/localtest": {"weir/exporter/clickhouse/local"},
+	"weir/cmd/weir-clickhouse":                 {"weir/exporter/clickhouse/local"},
+	"weir/cmd/weir": {
+		"weir/capture", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
+		"weir/exporter/clickhouse", "weir/exporter/clickhouse/local", "weir/testdata",
+	},
+}
+
+// reserved says which packages alone may import something.
+var reserved = map[string]string{
+	"github.com/spf13/viper":       "weir/cmd/weir",
+	"github.com/ebitengine/purego": "weir/cmd/weir-clickhouse",
+	"github.com/ClickHouse/":       "weir/exporter/clickhouse",
+}
+
+// TestArrows pins who may import whom, and that unsafe stays out of every package
+// but the one that calls into the ClickHouse library.
+func TestArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "weir/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		allowed, ok := arrows[p.ImportPath]
+		if !ok {
+			t.Errorf("package %s is not in the picture: add it to arrows and to CONTRIBUTING.md", p.ImportPath)
+		}
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, "weir/") && !slices.Contains(allowed, i) {
+				t.Errorf("%s imports %s", p.ImportPath, i)
+			}
+			for prefix, owner := range reserved {
+				if strings.HasPrefix(i, prefix) && p.ImportPath != owner {
+					t.Errorf("%s imports %s, which is for %s alone", p.ImportPath, i, owner)
+				}
+			}
+			if i == "unsafe" && p.ImportPath != "weir/cmd/weir-clickhouse" {
+				t.Errorf("%s imports unsafe", p.ImportPath)
+			}
+		}
+	}
+	if seen != len(arrows) {
+		t.Errorf("%d packages, the picture has %d", seen, len(arrows))
+	}
+}

@@ -1,0 +1,93 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"weir/flows"
+)
+
+// manyBatches makes batches of 100k flows each, ten seconds apart.
+func manyBatches(n int) []*flows.Batch {
+	var out []*flows.Batch
+	for i := range n {
+		start := day.Add(time.Duration(i) * 10 * time.Second)
+		out = append(out, batchOf(start, records(100_000, start, uint64(i))))
+	}
+	return out
+}
+
+func benchmarkInsert(b *testing.B, prepare func(admin)) {
+	o := applied(b)
+	a := dial(b, o)
+	prepare(a)
+	if err := a.close(); err != nil {
+		b.Fatal(err)
+	}
+	batches := manyBatches(10)
+	s := newSink(b, o, SinkOptions{})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	rows := 0
+	for b.Loop() {
+		for _, batch := range batches {
+			if err := s.Write(context.Background(), batch); err != nil {
+				b.Fatal(err)
+			}
+			rows += len(batch.Records)
+		}
+		if err := s.Flush(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	runtime.ReadMemStats(&after)
+	if err := s.Close(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(rows), "allocs/row")
+	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(rows), "B/row")
+}
+
+// To a table that throws everything away: the client, the wire, the server's decoder.
+func BenchmarkInsertNull(b *testing.B) {
+	benchmarkInsert(b, func(a admin) {
+		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
+		a.run(b, "DROP TABLE "+a.table(flowsTable)+" SYNC")
+		for _, t := range tables(a.Database) {
+			if t.name == flowsTable {
+				t.engine, t.indexes, t.window = "ENGINE = Null", nil, 0
+				a.run(b, t.create(a.Database, 0))
+			}
+		}
+		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
+	})
+}
+
+// To flows, without and with the roll-up.
+func BenchmarkInsertFlows(b *testing.B) {
+	benchmarkInsert(b, func(a admin) {
+		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
+		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
+	})
+}
+
+func BenchmarkInsertFlowsAndRollup(b *testing.B) { benchmarkInsert(b, func(admin) {}) }
+
+// What the client does alone: records to columns, hash.
+func BenchmarkColumns(b *testing.B) {
+	batch := manyBatches(1)[0]
+	r := newRows()
+	b.ReportAllocs()
+	var sum uint64
+	for b.Loop() {
+		r.reset()
+		r.append(batch, batch.Records)
+		sum += r.sum()
+	}
+	b.ReportMetric(float64(b.N*len(batch.Records))/b.Elapsed().Seconds(), "rows/s")
+}

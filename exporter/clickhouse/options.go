@@ -1,0 +1,225 @@
+// Package clickhouse writes records to a ClickHouse server and reads them back.
+//
+// [Sink] inserts records so that each counts once, however often it is sent;
+// [Schema] makes and checks the tables; [Reader] asks, and can do nothing but ask.
+// What the server answers is input like any other: it is bounded and escaped
+// before anybody sees it. Passwords appear in no error and no text of this package.
+package clickhouse
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Options say which server to speak to, and as whom.
+type Options struct {
+	// Addr lists servers as host:port of the native protocol, tried in order.
+	// Empty means 127.0.0.1:9000.
+	Addr []string
+	// Database holds the tables; empty means "weir".
+	Database string
+	// User is empty for "default".
+	User     string
+	Password string
+	// TLS is nil for a connection in the clear.
+	TLS *tls.Config
+	// DialTimeout bounds making a connection; 0 means 5 s.
+	DialTimeout time.Duration
+	// Timeout bounds one statement, an insert of a whole batch included, from
+	// the request to the last byte of the answer; 0 means 60 s.
+	Timeout time.Duration
+}
+
+const (
+	defaultAddr        = "127.0.0.1:9000"
+	defaultDatabase    = "weir"
+	defaultUser        = "default"
+	defaultDialTimeout = 5 * time.Second
+	defaultTimeout     = 60 * time.Second
+)
+
+// withDefaults returns o with everything said.
+func (o Options) withDefaults() Options {
+	if len(o.Addr) == 0 {
+		o.Addr = []string{defaultAddr}
+	}
+	if o.Database == "" {
+		o.Database = defaultDatabase
+	}
+	if o.User == "" {
+		o.User = defaultUser
+	}
+	if o.DialTimeout <= 0 {
+		o.DialTimeout = defaultDialTimeout
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = defaultTimeout
+	}
+	return o
+}
+
+// Validate says what is wrong with o, by field.
+func (o Options) Validate() error {
+	for _, a := range o.Addr {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return fmt.Errorf("ClickHouse address %q: want host:port, such as %s (the native protocol's port, not HTTP's)", a, defaultAddr)
+		}
+	}
+	for _, s := range []struct{ name, value string }{{"database", o.Database}, {"user", o.User}, {"password", o.Password}} {
+		if strings.ContainsRune(s.value, 0) {
+			return fmt.Errorf("ClickHouse %s contains a zero byte", s.name)
+		}
+	}
+	return nil
+}
+
+// Server returns the addresses as messages name them.
+func (o Options) Server() string { return strings.Join(o.withDefaults().Addr, ",") }
+
+// String describes o without the password.
+func (o Options) String() string {
+	o = o.withDefaults()
+	scheme := "clickhouse"
+	if o.TLS != nil {
+		scheme = "clickhouses"
+	}
+	return fmt.Sprintf("%s://%s@%s/%s", scheme, o.User, o.Server(), o.Database)
+}
+
+// GoString keeps the password out of %#v.
+func (o Options) GoString() string { return o.String() }
+
+// LogValue keeps the password out of logs.
+func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
+
+// server is a connection to one of the servers of the options, which are whole.
+type server struct {
+	Options
+	conn driver.Conn
+}
+
+// connect opens a connection and sees that it works. The database is not chosen
+// on the connection but named in each statement, for a database that does not
+// exist yet must not keep anybody from creating it.
+func connect(ctx context.Context, o Options) (*server, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	s := &server{Options: o}
+	conn, err := clickhouse.Open(&clickhouse.Options{
+		Addr:         o.Addr,
+		Auth:         clickhouse.Auth{Username: o.User, Password: o.Password},
+		TLS:          o.TLS,
+		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
+		DialTimeout:  o.DialTimeout,
+		DialContext:  o.dial,
+		ReadTimeout:  o.Timeout,
+		MaxOpenConns: 2,
+		MaxIdleConns: 2,
+		ClientInfo:   clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "weir"}}},
+	})
+	if err != nil {
+		return nil, s.explain("connect", "", err)
+	}
+	s.conn = conn
+	ctx, cancel := s.deadline(ctx)
+	defer cancel()
+	if err := s.ping(ctx); err != nil {
+		return nil, errors.Join(s.explain("connect", "", err), conn.Close())
+	}
+	return s, nil
+}
+
+// ping makes the first connection. The driver trusts the lengths in a server's
+// greeting, and panics over those of something that is no ClickHouse.
+func (s *server) ping(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("what answers there is no ClickHouse: %v", p)
+		}
+	}()
+	return s.conn.Ping(ctx)
+}
+
+// dial connects under ctx, as the driver's own dialling does not.
+func (o Options) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
+	defer cancel()
+	var d net.Dialer
+	plain, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := &boundedConn{plain.(*net.TCPConn), o.Timeout}
+	if o.TLS == nil {
+		return conn, nil
+	}
+	config := o.TLS.Clone()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("TLS with %s: %w", addr, err), conn.Close())
+	}
+	return secure, nil
+}
+
+// boundedConn bounds each write, which the driver does not: a server that stops
+// reading would hold an insert for ever.
+type boundedConn struct {
+	*net.TCPConn
+	timeout time.Duration
+}
+
+func (c *boundedConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.TCPConn.Write(p)
+}
+
+// deadline bounds one statement.
+func (s *server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.Timeout)
+}
+
+// exec runs a statement that returns nothing.
+func (s *server) exec(ctx context.Context, op, table, sql string) error {
+	ctx, cancel := s.deadline(ctx)
+	defer cancel()
+	if err := s.conn.Exec(ctx, sql); err != nil {
+		return s.explain(op, table, err)
+	}
+	return nil
+}
+
+func (s *server) close() error {
+	if err := s.conn.Close(); err != nil {
+		return s.explain("disconnect", "", err)
+	}
+	return nil
+}
+
+// quote returns an identifier as SQL has it.
+func quote(name string) string {
+	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(name) + "`"
+}
+
+// literal returns a string as SQL has it.
+func literal(s string) string {
+	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(s) + "'"
+}
+
+// table returns the full name of a table in SQL.
+func (s *server) table(name string) string { return quote(s.Database) + "." + quote(name) }
