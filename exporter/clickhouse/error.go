@@ -130,14 +130,14 @@ func (s *server) explain(op, name string, err error) error {
 	case errors.As(err, &exception):
 		e.Code, message = exception.Code, exception.Message
 		e.Hint = s.hint(e.Code, message)
+	case errors.Is(err, context.Canceled):
+		message = "interrupted"
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		message = "no answer in time"
 		e.Hint = "see whether the server is overloaded, or raise the timeout"
 		if op == "connect" {
 			e.Hint = "see whether the server runs and a firewall lets the native protocol through"
 		}
-	case errors.Is(err, context.Canceled):
-		message = "interrupted"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		message = "connection refused"
 		e.Hint = "no server listens there: start one (`weir-clickhouse serve` runs a local one), or name another address"

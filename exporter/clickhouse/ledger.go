@@ -64,15 +64,15 @@ func (s *Sink) sendLedgers(ctx context.Context, f *flight, token string) error {
 		"not_ip, decode_errors, drops, freezes, version)", s.table(ledgerTable))
 	batch, err := s.conn.PrepareBatch(insertContext(ctx, token), insert)
 	if err != nil {
-		return s.explain("insert into", ledgerTable, err)
+		return s.insertError(ctx, ledgerTable, err)
 	}
 	defer batch.Abort() // does nothing once sent
 	for i := range f.ledgers {
 		l := &f.ledgers[i]
 		if err := batch.Append(int64(l.ts), l.host, l.iface, l.intervalMS, f.id, l.Records, l.Packets, l.Metered, l.Octets, l.Overflow,
 			l.causes(false), l.causes(true), l.Drops, l.Freezes, s.options.Version); err != nil {
-			return s.explain("insert into", ledgerTable, err)
+			return s.insertError(ctx, ledgerTable, err)
 		}
 	}
-	return s.explain("insert into", ledgerTable, batch.Send())
+	return s.insertError(ctx, ledgerTable, batch.Send())
 }

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -105,6 +106,9 @@ func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
 type server struct {
 	Options
 	conn driver.Conn
+
+	mu    sync.Mutex
+	conns map[*boundedConn]struct{} // those that are open
 }
 
 // connect opens a connection and sees that it works. The database is not chosen
@@ -115,14 +119,14 @@ func connect(ctx context.Context, o Options) (*server, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	s := &server{Options: o}
+	s := &server{Options: o, conns: map[*boundedConn]struct{}{}}
 	conn, err := clickhouse.Open(&clickhouse.Options{
 		Addr:         o.Addr,
 		Auth:         clickhouse.Auth{Username: o.User, Password: o.Password},
 		TLS:          o.TLS,
 		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
 		DialTimeout:  o.DialTimeout,
-		DialContext:  o.dial,
+		DialContext:  s.dial,
 		ReadTimeout:  o.Timeout,
 		MaxOpenConns: 2,
 		MaxIdleConns: 2,
@@ -152,19 +156,22 @@ func (s *server) ping(ctx context.Context) (err error) {
 }
 
 // dial connects under ctx, as the driver's own dialling does not.
-func (o Options) dial(ctx context.Context, addr string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.DialTimeout)
+func (s *server) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.DialTimeout)
 	defer cancel()
 	var d net.Dialer
 	plain, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	conn := &boundedConn{plain.(*net.TCPConn), o.Timeout}
-	if o.TLS == nil {
+	conn := &boundedConn{plain.(*net.TCPConn), s}
+	s.mu.Lock()
+	s.conns[conn] = struct{}{}
+	s.mu.Unlock()
+	if s.TLS == nil {
 		return conn, nil
 	}
-	config := o.TLS.Clone()
+	config := s.TLS.Clone()
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(addr)
 	}
@@ -179,20 +186,44 @@ func (o Options) dial(ctx context.Context, addr string) (net.Conn, error) {
 // reading would hold an insert for ever.
 type boundedConn struct {
 	*net.TCPConn
-	timeout time.Duration
+	server *server
 }
 
 func (c *boundedConn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.server.Timeout)); err != nil {
 		return 0, err
 	}
 	return c.TCPConn.Write(p)
 }
 
+func (c *boundedConn) Close() error {
+	c.server.mu.Lock()
+	delete(c.server.conns, c)
+	c.server.mu.Unlock()
+	return c.TCPConn.Close()
+}
+
+// interrupt breaks all connections, which ends what is being written to them.
+func (s *server) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.TCPConn.Close() // whoever holds it finds out
+	}
+}
+
 // deadline bounds one statement.
 func (s *server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	return untold{ctx}, cancel
 }
+
+// untold is a context that ends at its deadline but does not tell it. Of a
+// deadline that the driver knows it makes a setting for the server, in place of
+// the one that is asked for, and also where the user may not set any.
+type untold struct{ context.Context }
+
+func (untold) Deadline() (time.Time, bool) { return time.Time{}, false }
 
 // exec runs a statement that returns nothing.
 func (s *server) exec(ctx context.Context, op, table, sql string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -142,18 +143,25 @@ func TestStalledServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	to := o.Addr[0]
+	ended := make(chan struct{})
+	defer close(ended)
 	go func() {
 		for {
 			client, err := l.Accept()
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", o.Addr[0])
+			server, err := net.Dial("tcp", to)
 			if err != nil {
 				return
 			}
 			go func() { io.Copy(client, server); client.Close() }()
-			go func() { io.Copy(server, io.LimitReader(client, 100_000)) }() // and then never reads again
+			go func() {
+				defer server.Close()
+				io.Copy(server, io.LimitReader(client, 100_000))
+				<-ended // and never reads again
+			}()
 		}
 	}()
 	o.Addr = []string{l.Addr().String()}
@@ -163,7 +171,7 @@ func TestStalledServer(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if err := sink.Close(ctx); err == nil {
-		t.Error("nothing was stored, and nothing said")
+	if err := sink.Close(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer in time") {
+		t.Errorf("nothing was stored: %v", err)
 	}
 }

@@ -200,6 +200,7 @@ func (s *Sink) fly(ctx context.Context, f *flight) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
+	defer context.AfterFunc(ctx, s.interrupt)()
 	o := f.outcome
 	if f.rows.n > 0 {
 		token := fmt.Sprintf("%s/%016x", f.token, f.rows.sum())
@@ -266,16 +267,25 @@ func insertContext(ctx context.Context, token string) context.Context {
 func (s *Sink) sendRows(ctx context.Context, f *flight, token string) error {
 	batch, err := s.conn.PrepareBatch(insertContext(ctx, token), s.insert)
 	if err != nil {
-		return s.explain("insert into", flowsTable, err)
+		return s.insertError(ctx, flowsTable, err)
 	}
 	defer batch.Abort() // does nothing once sent
 	for from := 0; from < f.rows.n; from += blockRows {
 		if err := f.rows.fill(batch.Columns(), from, min(from+blockRows, f.rows.n), f.id); err != nil {
-			return s.explain("insert into", flowsTable, err)
+			return s.insertError(ctx, flowsTable, err)
 		}
 		if err := batch.Flush(); err != nil {
-			return s.explain("insert into", flowsTable, err)
+			return s.insertError(ctx, flowsTable, err)
 		}
 	}
-	return s.explain("insert into", flowsTable, batch.Send())
+	return s.insertError(ctx, flowsTable, batch.Send())
+}
+
+// insertError explains an error. Once the context has ended, that is the cause,
+// whatever broke of it.
+func (s *Sink) insertError(ctx context.Context, table string, err error) error {
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return s.explain("insert into", table, err)
 }
