@@ -12,7 +12,7 @@
 package capture
 
 // MaxTime bounds [Packet.Time]: 2^62 nanoseconds after the epoch, which is
-// 2116-02-20T20:53:24Z. A source clamps what lies outside 0..MaxTime, so that a
+// 2116-02-20T23:53:38Z. A source clamps what lies outside 0..MaxTime, so that a
 // hostile timestamp cannot overflow the arithmetic of those who come after it.
 const MaxTime int64 = 1 << 62
 

@@ -44,7 +44,7 @@ type Column struct {
 
 	Text func(*flows.Batch) string
 	Addr func(*flows.Record) [16]byte
-	Uint func(*flows.Record) uint64
+	Uint func(*flows.Batch, *flows.Record) uint64
 	Int  func(*flows.Batch, *flows.Record) int64
 	Time func(*flows.Batch, *flows.Record) int64
 }
@@ -66,31 +66,31 @@ var Columns = []Column{
 		Text: func(b *flows.Batch) string { return b.Interface }},
 	{Name: "direction", Kind: Enum, Names: directionNames, Forms: Shown | Stored,
 		Doc:  "direction of the packets from src_ip, as the host sees them: in = the host was called",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Key.Direction()) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Key.Direction()) }},
 	{Name: "proto", Kind: Uint, Bits: 8, Forms: Shown | Stored, Doc: "IP protocol number",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Key.Proto()) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Key.Proto()) }},
 	{Name: "src_ip", Kind: Addr, Forms: Shown | Stored, Doc: "address of the initiator; IPv4 is mapped",
 		Addr: func(r *flows.Record) [16]byte { return r.Key.Src16() }},
 	{Name: "dst_ip", Kind: Addr, Forms: Shown | Stored, Doc: "address of the responder; IPv4 is mapped",
 		Addr: func(r *flows.Record) [16]byte { return r.Key.Dst16() }},
 	{Name: "src_port", Kind: Uint, Bits: 16, Forms: Shown | Stored, Doc: "port of the initiator, 0 if there is none",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Key.SrcPort()) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Key.SrcPort()) }},
 	{Name: "dst_port", Kind: Uint, Bits: 16, Forms: Shown | Stored, Doc: "port of the responder; ICMP: type * 256 + code",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Key.DstPort()) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Key.DstPort()) }},
 	{Name: "vlan", Kind: Uint, Bits: 16, Forms: Shown | Stored, Doc: "outermost VLAN id, 0 if untagged",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Key.VLAN()) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Key.VLAN()) }},
 	{Name: "packets", Kind: Uint, Bits: 64, Forms: Shown | Stored, Doc: "packets from src_ip to dst_ip",
-		Uint: func(r *flows.Record) uint64 { return r.Forward.Packets }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return r.Forward.Packets }},
 	{Name: "bytes", Kind: Uint, Bits: 64, Forms: Shown | Stored, Doc: "IP octets from src_ip to dst_ip, headers included",
-		Uint: func(r *flows.Record) uint64 { return r.Forward.Octets }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return r.Forward.Octets }},
 	{Name: "tcp_flags", Kind: Uint, Bits: 8, Forms: Shown | Stored, Doc: "TCP flags from src_ip, ORed",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Forward.TCPFlags) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Forward.TCPFlags) }},
 	{Name: "reverse_packets", Kind: Uint, Bits: 64, Forms: Shown | Stored, Reverse: true, Doc: "packets from dst_ip to src_ip",
-		Uint: func(r *flows.Record) uint64 { return r.Reverse.Packets }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return r.Reverse.Packets }},
 	{Name: "reverse_bytes", Kind: Uint, Bits: 64, Forms: Shown | Stored, Reverse: true, Doc: "IP octets from dst_ip to src_ip",
-		Uint: func(r *flows.Record) uint64 { return r.Reverse.Octets }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return r.Reverse.Octets }},
 	{Name: "reverse_tcp_flags", Kind: Uint, Bits: 8, Forms: Shown | Stored, Reverse: true, Doc: "TCP flags from dst_ip, ORed",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Reverse.TCPFlags) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Reverse.TCPFlags) }},
 	{Name: "first", Kind: Time, Forms: Shown, Doc: "first packet in the interval",
 		Time: func(_ *flows.Batch, r *flows.Record) int64 { return r.First }},
 	{Name: "last", Kind: Time, Forms: Shown, Doc: "last packet in the interval",
@@ -100,13 +100,27 @@ var Columns = []Column{
 	{Name: "first_ms", Kind: Int, Bits: 64, Forms: Stored, Doc: "first packet in the interval, milliseconds after ts",
 		Int: func(b *flows.Batch, r *flows.Record) int64 { return millis(r.First) - 1000*int64(Seconds(b.Start)) }},
 	{Name: "dur_ms", Kind: Uint, Bits: 64, Forms: Stored, Doc: "from the first to the last packet in the interval, milliseconds",
-		Uint: func(r *flows.Record) uint64 { return uint64(max(millis(r.Last)-millis(r.First), 0)) }},
-	{Name: "age_ms", Kind: Uint, Bits: 64, Forms: Stored, Doc: "from the flow's first packet to the first in the interval, milliseconds",
-		Uint: func(r *flows.Record) uint64 { return uint64(max(millis(r.First)-millis(r.Start), 0)) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(max(millis(r.Last)-millis(r.First), 0)) }},
+	{Name: "start_ms", Kind: Uint, Bits: 32, Forms: Stored,
+		Doc:  "0: the flow began in this interval; else from its first packet to the end of ts's hour, milliseconds, at most 2^32-1",
+		Uint: startMillis},
 	{Name: "initiator", Kind: Enum, Names: initiatorNames, Forms: Shown | Stored, Reverse: true, Doc: "how src_ip was found to be the initiator",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.Initiator) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.Initiator) }},
 	{Name: "end_reason", Kind: Enum, Names: endNames, Forms: Shown | Stored, Doc: "why the flow ended in this interval (IPFIX 136)",
-		Uint: func(r *flows.Record) uint64 { return uint64(r.EndReason) }},
+		Uint: func(_ *flows.Batch, r *flows.Record) uint64 { return uint64(r.EndReason) }},
+}
+
+// startMillis keeps the flow's first packet in a form that is the same in all rows
+// of the flow within an hour, where they stand side by side, but nothing for flows
+// of one row, which most are: 1 octet a row less than the flow's age takes.
+func startMillis(b *flows.Batch, r *flows.Record) uint64 {
+	start := millis(r.Start)
+	if start >= millis(r.First) {
+		return 0
+	}
+	ts := int64(Seconds(b.Start))
+	hourEnd := (ts - ts%3600 + 3600) * 1000
+	return uint64(min(max(hourEnd-start, 1), math.MaxUint32))
 }
 
 // millis cuts nanoseconds to milliseconds, downwards, so that offsets between

@@ -82,19 +82,22 @@ func column(t *testing.T, name string) *Column {
 func TestOffsets(t *testing.T) {
 	const s = int64(time.Second)
 	for _, c := range []struct {
-		start, first, last, flow    int64
-		wantFirst, wantDur, wantAge string
+		start, first, last, flow      int64
+		wantFirst, wantDur, wantStart string
 	}{
 		{10 * s, 10*s + 1500*1e6, 12 * s, 10*s + 1500*1e6, "1500", "500", "0"},
-		{10 * s, 10*s + 999_999, 10*s + 1_000_000, 9*s + 999_999_999, "0", "1", "1"},                 // cut, then subtracted
-		{10 * s, 9*s + 999_999_999, 10 * s, 9*s + 999_999_999, "-1", "1", "0"},                       // the capture went backwards
-		{10*s + 5e8, 10*s + 6e8, 10*s + 6e8, 0, "600", "0", "10600"},                                 // ts is a whole second
-		{capture.MaxTime, capture.MaxTime, capture.MaxTime, 0, "316718723427", "0", "4611686018427"}, // ts is clamped
+		{10 * s, 10*s + 999_999, 10*s + 1_000_000, 9*s + 999_999_999, "0", "1", "3590001"},        // cut, then subtracted
+		{10 * s, 9*s + 999_999_999, 10 * s, 9*s + 999_999_999, "-1", "1", "0"},                    // the capture went backwards
+		{10*s + 5e8, 10*s + 6e8, 10*s + 6e8, 0, "600", "0", "3600000"},                            // ts is a whole second
+		{3600 * s, 3601 * s, 3601 * s, 3599 * s, "1000", "0", "3601000"},                          // of the hour before
+		{10 * s, 7200 * s, 7200 * s, 7199 * s, "7190000", "0", "1"},                               // after the hour's end
+		{1e9 * s, 1e9 * s, 1e9 * s, 0, "0", "0", "4294967295"},                                    // ages ago
+		{capture.MaxTime, capture.MaxTime, capture.MaxTime, 0, "316718723427", "0", "4294967295"}, // ts is clamped
 		{-5 * s, 0, 0, 0, "0", "0", "0"},
 	} {
 		b := &flows.Batch{Start: c.start}
 		r := &flows.Record{First: c.first, Last: c.last, Start: c.flow}
-		for _, w := range []struct{ name, want string }{{"first_ms", c.wantFirst}, {"dur_ms", c.wantDur}, {"age_ms", c.wantAge}} {
+		for _, w := range []struct{ name, want string }{{"first_ms", c.wantFirst}, {"dur_ms", c.wantDur}, {"start_ms", c.wantStart}} {
 			if got := string(column(t, w.name).AppendText(nil, b, r)); got != w.want {
 				t.Errorf("%+v: %s = %s, want %s", c, w.name, got, w.want)
 			}

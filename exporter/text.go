@@ -19,11 +19,11 @@ func (c *Column) AppendText(dst []byte, b *flows.Batch, r *flows.Record) []byte 
 	case Addr:
 		return AppendAddr(dst, c.Addr(r))
 	case Uint:
-		return strconv.AppendUint(dst, c.Uint(r), 10)
+		return strconv.AppendUint(dst, c.Uint(b, r), 10)
 	case Int:
 		return strconv.AppendInt(dst, c.Int(b, r), 10)
 	case Enum:
-		return append(dst, c.Names[min(c.Uint(r), uint64(len(c.Names)-1))]...)
+		return append(dst, c.Names[min(c.Uint(b, r), uint64(len(c.Names)-1))]...)
 	default:
 		return AppendTime(dst, c.Time(b, r))
 	}

@@ -14,6 +14,7 @@ type Headers struct {
 	Octets   uint64 // IP octets of all wire packets, headers included
 	Packets  uint32 // wire packets: 1, or the segments of a super-packet
 	TCPFlags uint8  // RFC 9293 section 3.1, CWR..FIN; 0 if not TCP or cut off
+	marks    marks
 }
 
 // Decode reads p's headers from the link layer to the transport ports. The
@@ -63,15 +64,15 @@ func (h *Headers) Decode(p *capture.Packet) Verdict {
 	case capture.LinkNull, capture.LinkLoop:
 		return h.family(p, b, rest)
 	case capture.LinkPPP, capture.LinkPPPSerial:
-		return h.hdlc(p, b, rest)
+		return h.hdlc(p, b, rest, tagged)
 	case capture.LinkPPPoE:
 		return h.pppoe(p, b, rest)
 	case capture.LinkCiscoHDLC:
-		return h.ciscoHDLC(p, b, rest)
+		return h.ciscoHDLC(p, b, rest, tagged)
 	case capture.Link80211:
-		return h.ieee80211(p, b, rest, 0)
+		return h.ieee80211(p, b, rest, tagged, 0)
 	case capture.Link80211Radio:
-		return h.radiotap(p, b, rest)
+		return h.radiotap(p, b, rest, tagged)
 	}
 	return ErrorLinkType
 }
@@ -152,6 +153,7 @@ func (h *Headers) transport(p *capture.Packet, ip []byte, at int, total, rest ui
 		h.Key.rest |= uint64(binary.BigEndian.Uint32(b)) << 32
 		if len(b) >= 14 {
 			h.TCPFlags = b[13]
+			h.marks = synMarks[b[13]>>1&1|b[13]>>3&2]
 			l4 = int(b[12]>>4) * 4
 		}
 	case protoUDP, protoUDPLite, protoSCTP, protoDCCP:
@@ -165,6 +167,7 @@ func (h *Headers) transport(p *capture.Packet, ip []byte, at int, total, rest ui
 	case protoICMP, protoICMPv6:
 		if len(b) >= 2 {
 			h.Key.rest |= uint64(binary.BigEndian.Uint16(b)) << 32
+			h.marks = markICMP
 		}
 		return
 	}
@@ -176,7 +179,7 @@ func (h *Headers) transport(p *capture.Packet, ip []byte, at int, total, rest ui
 // noTransport fills in a packet without ports.
 func (h *Headers) noTransport(total, rest uint64, proto uint8) {
 	h.Key.rest = rest | uint64(proto)<<8
-	h.Packets, h.Octets, h.TCPFlags = 1, total, 0
+	h.Packets, h.Octets, h.TCPFlags, h.marks = 1, total, 0, 0
 }
 
 // segment counts a super-packet as the wire had it: each segment repeats the

@@ -154,7 +154,7 @@ func (h *Headers) ppp(p *capture.Packet, b []byte, rest uint64) Verdict {
 
 // hdlc decodes PPP that may be framed as in HDLC (RFC 1662 section 3.1), or
 // Cisco's use of the same framing, told by the address octet.
-func (h *Headers) hdlc(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (h *Headers) hdlc(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
 	if len(b) < 2 {
 		return ErrorLinkHeader
 	}
@@ -162,13 +162,13 @@ func (h *Headers) hdlc(p *capture.Packet, b []byte, rest uint64) Verdict {
 		return h.ppp(p, b[2:], rest)
 	}
 	if p.LinkType == capture.LinkPPPSerial && (b[0] == 0x0f || b[0] == 0x8f) {
-		return h.ciscoHDLC(p, b, rest)
+		return h.ciscoHDLC(p, b, rest, tagged)
 	}
 	return h.ppp(p, b, rest)
 }
 
 // ciscoHDLC decodes address, control and an EtherType.
-func (h *Headers) ciscoHDLC(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (h *Headers) ciscoHDLC(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
 	if len(b) < 4 {
 		return ErrorLinkHeader
 	}
@@ -176,7 +176,7 @@ func (h *Headers) ciscoHDLC(p *capture.Packet, b []byte, rest uint64) Verdict {
 	if et < minEtherType { // there is no 802.3 here to have a length
 		return NotIPEtherType
 	}
-	return h.etherType(p, b[4:], et, rest, false)
+	return h.etherType(p, b[4:], et, rest, tagged)
 }
 
 // family decodes a four-octet address family: LINKTYPE_NULL has it in the byte
@@ -208,7 +208,7 @@ func (h *Headers) sll(p *capture.Packet, b []byte, rest uint64, tagged bool) Ver
 	if p.Type == capture.PacketUnknown {
 		rest |= cookedDirection(binary.BigEndian.Uint16(b))
 	}
-	return h.cooked(p, b[16:], binary.BigEndian.Uint16(b[14:]), rest, tagged)
+	return h.cooked(p, b[16:], binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[14:]), rest, tagged)
 }
 
 // sll2 decodes Linux cooked capture v2: protocol, reserved[2], interface[4],
@@ -220,7 +220,7 @@ func (h *Headers) sll2(p *capture.Packet, b []byte, rest uint64, tagged bool) Ve
 	if p.Type == capture.PacketUnknown {
 		rest |= cookedDirection(uint16(b[10]))
 	}
-	return h.cooked(p, b[20:], binary.BigEndian.Uint16(b), rest, tagged)
+	return h.cooked(p, b[20:], binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b), rest, tagged)
 }
 
 // cookedDirection maps sll_pkttype to the key's direction.
@@ -236,9 +236,13 @@ func cookedDirection(t uint16) uint64 {
 
 // cooked decodes what follows a cooked header. Of the ETH_P_* values below
 // minEtherType (linux/if_ether.h), 802.2 has an LLC header; the others are not IP.
-func (h *Headers) cooked(p *capture.Packet, b []byte, proto uint16, rest uint64, tagged bool) Verdict {
-	const ethP8022 = 0x0004
-	if proto >= minEtherType || proto == ethP8022 {
+// On netlink monitors the field is a netlink family, which has values of its own.
+func (h *Headers) cooked(p *capture.Packet, b []byte, arphrd, proto uint16, rest uint64, tagged bool) Verdict {
+	const (
+		arphrdNetlink = 824
+		ethP8022      = 0x0004
+	)
+	if proto >= minEtherType || proto == ethP8022 && arphrd != arphrdNetlink {
 		return h.etherType(p, b, proto, rest, tagged)
 	}
 	return NotIPFamily

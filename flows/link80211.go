@@ -24,7 +24,7 @@ const (
 
 // ieee80211 decodes a data frame down to its LLC header. pad is the unit that
 // the header's length is rounded up to, 0 for none.
-func (h *Headers) ieee80211(p *capture.Packet, b []byte, rest uint64, pad int) Verdict {
+func (h *Headers) ieee80211(p *capture.Packet, b []byte, rest uint64, tagged bool, pad int) Verdict {
 	if len(b) < 2 {
 		return ErrorLinkHeader
 	}
@@ -63,12 +63,12 @@ func (h *Headers) ieee80211(p *capture.Packet, b []byte, rest uint64, pad int) V
 	if v != OK {
 		return v
 	}
-	return h.etherType(p, payload, et, rest, false)
+	return h.etherType(p, payload, et, rest, tagged)
 }
 
 // radiotap strips the radiotap header (radiotap.org): version, pad, length (little
 // endian), presence words; the flags are the only field of interest.
-func (h *Headers) radiotap(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (h *Headers) radiotap(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
 	if len(b) < 8 {
 		return ErrorLinkHeader
 	}
@@ -93,5 +93,5 @@ func (h *Headers) radiotap(p *capture.Packet, b []byte, rest uint64) Verdict {
 			pad = 4
 		}
 	}
-	return h.ieee80211(p, b[size:], rest, pad)
+	return h.ieee80211(p, b[size:], rest, tagged, pad)
 }

@@ -8,11 +8,11 @@ type orientation uint8
 // are found, and which way k goes in it: the lower endpoint first, or, for ICMP
 // messages that come as request and reply, the one who asks. The direction is
 // not part of it.
-func conversation(k *Key) (Key, orientation) {
+func conversation(k *Key, m marks) (Key, orientation) {
 	c := *k
 	c.rest &^= keyDirection
 	if isICMP(k) {
-		if request := requestOf[icmpFamily(k)][icmpType(k)]; request != 0 {
+		if request := requestOf[icmpFamily(k)][icmpType(k)]; request != 0 && m&markICMP != 0 {
 			if request == icmpType(k) {
 				return c, 0
 			}
@@ -33,19 +33,20 @@ func conversation(k *Key) (Key, orientation) {
 
 // answer returns the key of the packets that answer k's on an interface of one
 // of the two endpoints, where in answers out.
-func (k Key) answer() Key {
+func (k Key) answer(m marks) Key {
 	d := k.Direction().reverse()
 	k = k.swapAddresses()
 	k.rest = k.rest&^keyDirection | uint64(d)
 	if !isICMP(&k) {
 		return k.swapPorts()
 	}
-	typ := icmpType(&k)
-	family := icmpFamily(&k)
-	if request := requestOf[family][typ]; request != 0 && request != typ {
-		k.setICMPType(request)
-	} else if request != 0 {
+	family, typ := icmpFamily(&k), icmpType(&k)
+	switch request := requestOf[family][typ]; {
+	case request == 0 || m&markICMP == 0:
+	case request == typ:
 		k.setICMPType(replyTo(family, request))
+	default:
+		k.setICMPType(request)
 	}
 	return k
 }
@@ -120,7 +121,7 @@ func evidence(conv *Key, u *tally, way orientation) (Initiator, orientation) {
 	case u.marks&markSYNACK != 0:
 		return InitiatorSYN, way ^ 1
 	case isICMP(conv):
-		if requestOf[icmpFamily(conv)][icmpType(conv)] != 0 {
+		if typ := icmpType(conv); typ != 0 && requestOf[icmpFamily(conv)][typ] == typ {
 			return InitiatorICMP, 0 // its key is that of the request
 		}
 	case isService(conv.SrcPort(), conv.DstPort()):
@@ -203,7 +204,7 @@ func (t *Tracker) emit(v *conv, there, back *cell[tally], reason EndReason, emit
 	case back == nil:
 		r.Key, r.Forward, r.First, r.Last = there.key, there.val.counters(), there.val.first, there.val.last
 	case there == nil:
-		r.Key, r.Reverse, r.First, r.Last = back.key.answer(), back.val.counters(), back.val.first, back.val.last
+		r.Key, r.Reverse, r.First, r.Last = back.key.answer(back.val.marks), back.val.counters(), back.val.first, back.val.last
 	default:
 		r.Key, r.Forward, r.Reverse = there.key, there.val.counters(), back.val.counters()
 		r.First, r.Last = min(there.val.first, back.val.first), max(there.val.last, back.val.last)

@@ -21,12 +21,13 @@ type tally struct {
 	way     orientation // the tracker's: which way the packets go in their conversation
 }
 
-// marks are what ORed flags cannot tell.
+// marks are what key and ORed flags cannot tell.
 type marks uint8
 
 const (
 	markSYN    marks = 1 << iota // a SYN without ACK was among the packets
 	markSYNACK                   // a SYN with ACK was
+	markICMP                     // an ICMP type was read: 0 is an echo reply and not a later fragment
 )
 
 // TCP flags (RFC 9293 section 3.1).
@@ -103,7 +104,7 @@ func (t *tally) count(h *Headers, made bool) {
 		t.first, t.last = min(t.first, h.Time), max(t.last, h.Time)
 	}
 	t.flags |= h.TCPFlags
-	t.marks |= synMarks[h.TCPFlags>>1&1|h.TCPFlags>>3&2]
+	t.marks |= h.marks
 }
 
 // lose counts a packet of a flow without a place.

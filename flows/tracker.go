@@ -93,11 +93,11 @@ func (t *Tracker) join(table *Table) {
 	for base := 0; base < n; base += batchSize {
 		size := min(batchSize, n-base)
 		for i := range size {
-			k := &table.flows.at(uint32(base + i)).key
+			cell := table.flows.at(uint32(base + i))
 			if t.cfg.Uniflow {
-				keys[i] = *k
+				keys[i] = cell.key
 			} else {
-				keys[i], ways[i] = conversation(k)
+				keys[i], ways[i] = conversation(&cell.key, cell.val.marks)
 			}
 			hashes[i] = processSeed.hash(&keys[i])
 		}

@@ -107,8 +107,12 @@ func (q *query) ask(ctx context.Context, ask func(context.Context) error) error 
 	if err == nil {
 		err = ask(ctx)
 	}
-	if errors.Is(err, errNothing) {
+	var refused *clickhouse.Error
+	switch {
+	case errors.Is(err, errNothing):
 		return nil
+	case errors.As(err, &refused) && refused.Statement() && q.where != "":
+		return fmt.Errorf("%w; see --where", err)
 	}
 	return err
 }

@@ -50,20 +50,20 @@ type flowRow struct {
 	initiator, end                 uint64
 	packets, bytes                 uint64
 	reversePackets, reverseBytes   uint64
-	firstMS                        int64
-	durMS, ageMS                   uint64
+	firstMS, startMS               int64
+	durMS                          uint64
 }
 
 // flowColumns are selected for a flowRow.
 const flowColumns = "ts, toString(host), toString(iface), src_ip, dst_ip, " +
 	"toUInt64(toInt8(direction)), toUInt64(proto), toUInt64(src_port), toUInt64(dst_port), " +
 	"toUInt64(vlan), toUInt64(tcp_flags), toUInt64(reverse_tcp_flags), toUInt64(toInt8(initiator)), toUInt64(toInt8(end_reason)), " +
-	"packets, bytes, reverse_packets, reverse_bytes, first_ms, dur_ms, age_ms"
+	"packets, bytes, reverse_packets, reverse_bytes, first_ms, dur_ms, toUnixTimestamp64Milli(flow_start)"
 
 func (f *flowRow) places() []any {
 	return []any{&f.ts, &f.host, &f.iface, &f.src, &f.dst, &f.direction, &f.proto, &f.sport, &f.dport,
 		&f.vlan, &f.flags, &f.reverseFlags, &f.initiator, &f.end,
-		&f.packets, &f.bytes, &f.reversePackets, &f.reverseBytes, &f.firstMS, &f.durMS, &f.ageMS}
+		&f.packets, &f.bytes, &f.reversePackets, &f.reverseBytes, &f.firstMS, &f.durMS, &f.startMS}
 }
 
 // record returns what the row was made of, cut to milliseconds.
@@ -76,7 +76,7 @@ func (f *flowRow) record() flows.Record {
 		Reverse:   flows.Counters{Packets: f.reversePackets, Octets: f.reverseBytes, TCPFlags: uint8(f.reverseFlags)},
 		First:     first,
 		Last:      first + int64(f.durMS)*1e6,
-		Start:     first - int64(f.ageMS)*1e6,
+		Start:     f.startMS * 1e6,
 		Initiator: flows.Initiator(f.initiator),
 		EndReason: flows.EndReason(f.end),
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,8 +67,9 @@ func (q *seriesQuery) parse() (err error) {
 	return nil
 }
 
-// steps are the lengths that are chosen from, in seconds.
-var steps = []int64{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 28 * 86400, 364 * 86400}
+// steps are the lengths that are chosen from, in seconds; shorter ones than the
+// meter's usual interval would show gaps where there are none.
+var steps = []int64{10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 4 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 28 * 86400, 364 * 86400}
 
 // lines is about how many steps a range is cut into when nobody says how long one is.
 const lines = 40
@@ -82,6 +84,19 @@ func chooseStep(s timeSpan) int64 {
 	return steps[len(steps)-1]
 }
 
+// stepName names a step in the greatest unit that divides it.
+func stepName(seconds int64) string {
+	for _, u := range []struct {
+		length int64
+		name   string
+	}{{86400, "d"}, {3600, "h"}, {60, "m"}} {
+		if seconds%u.length == 0 {
+			return strconv.FormatInt(seconds/u.length, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(seconds, 10) + "s"
+}
+
 // moment is a row of the answer.
 type moment struct {
 	at    int64 // seconds since the epoch
@@ -94,8 +109,8 @@ func (q *seriesQuery) answer(ctx context.Context) error {
 		q.step = chooseStep(q.span)
 	}
 	first, last := q.span.from.Unix()/q.step, q.span.to.Unix()/q.step
-	if n := last - first + 1; n > int64(q.limit) {
-		return usage("--every: %d steps of %ds from %s are more than --limit %d rows: take longer steps or a shorter range", n, q.step, q.span, q.limit)
+	if n := last - first + 1; len(q.group) == 0 && n > int64(q.limit) { // each step makes a row, even if empty
+		return usage("--every: %d steps of %s from %s are more than --limit %d rows: take longer steps or a shorter range", n, stepName(q.step), q.span, q.limit)
 	}
 	moments, all, err := q.read(ctx)
 	if err != nil {
@@ -111,7 +126,7 @@ func (q *seriesQuery) answer(ctx context.Context) error {
 	if len(q.group) == 0 {
 		moments = fill(moments, first*q.step, last*q.step, q.step)
 	}
-	q.header(all.String() + fmt.Sprintf(", in steps of %s", table.AppendDuration(nil, time.Duration(q.step)*time.Second)))
+	q.header(all.String() + ", in steps of " + stepName(q.step))
 	var greatest uint64
 	for i := range moments {
 		greatest = max(greatest, moments[i].sums.totalBytes())

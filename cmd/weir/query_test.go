@@ -168,8 +168,8 @@ func TestQuerySeries(t *testing.T) {
 	o := server(t)
 	known(t, o)
 	got := mustAsk(t, o, "series", "--every", "30s")
-	for _, want := range []string{"(all there is): 3 flows, 150 packets, 305 kB, in steps of 30.00s", "12:00:00  101 kB", "12:00:30     0 B   0.0%", "12:02:00  103 kB", "Mb/s", "kb/s"} {
-		if want != "Mb/s" && !strings.Contains(got, want) {
+	for _, want := range []string{"(all there is): 3 flows, 150 packets, 305 kB, in steps of 30s", "12:00:00  101 kB", "12:00:30     0 B   0.0%", "12:02:00  103 kB", "27 kb/s"} {
+		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
@@ -180,7 +180,7 @@ func TestQuerySeries(t *testing.T) {
 	if len(rows) != 5 || rows[0]["time"] != "2020-05-17T12:00:00.000000000Z" || rows[0]["proto"] != 6.0 || rows[4]["total_bytes"] != 180.0 {
 		t.Errorf("by protocol: %v", rows)
 	}
-	if auto := mustAsk(t, o, "series"); strings.Count(auto, "\n") != 2+25 || !strings.Contains(auto, "in steps of 5.00s") {
+	if auto := mustAsk(t, o, "series"); strings.Count(auto, "\n") != 2+13 || !strings.Contains(auto, "in steps of 10s") {
 		t.Errorf("chosen steps:\n%s", auto)
 	}
 	_, errOut, err := ask(o, "series", "--every", "1m", "--by", "proto", "--limit", "4")
@@ -305,6 +305,9 @@ func TestQueryCannotWrite(t *testing.T) {
 				t.Errorf("%s --where %q was answered:\n%s", sub, where, out)
 			}
 		}
+	}
+	if _, _, err := ask(o, "top", "--where", "nosuchcolumn = 1"); err == nil || !strings.Contains(err.Error(), "nosuchcolumn") || !strings.Contains(err.Error(), "see --where") {
+		t.Errorf("an unknown column: %v", err)
 	}
 	for _, where := range []string{"host = 'it''s; -- \\' ( /*'", "`proto` = 6 or \"proto\" = 6", "has([6, 17], proto)", "src_ip IN ('192.0.2.1', '192.0.2.2')", "isIPAddressInRange(IPv6NumToString(src_ip), '::ffff:192.0.2.0/120')"} {
 		if _, _, err := ask(o, "flows", "--where", where); err != nil {

@@ -51,7 +51,7 @@ func TestParseSpan(t *testing.T) {
 }
 
 func TestChooseStep(t *testing.T) {
-	for seconds, want := range map[int64]int64{1: 1, 40: 1, 120: 5, 3600: 120, 86400: 3600, math.MaxUint32: 364 * 86400} {
+	for seconds, want := range map[int64]int64{1: 10, 400: 10, 410: 20, 3600: 120, 86400: 3600, math.MaxUint32: 364 * 86400} {
 		if got := chooseStep(timeSpan{time.Unix(0, 0), time.Unix(seconds-1, 0)}); got != want {
 			t.Errorf("%d s: %d, want %d", seconds, got, want)
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/column"
+
 	"weir/flows"
 )
 
@@ -86,8 +88,66 @@ func BenchmarkColumns(b *testing.B) {
 	var sum uint64
 	for b.Loop() {
 		r.reset()
-		r.append(batch, batch.Records)
+		r.append(batch, batch.Records, len(batch.Records))
 		sum += r.sum()
 	}
 	b.ReportMetric(float64(b.N*len(batch.Records))/b.Elapsed().Seconds(), "rows/s")
+}
+
+// driverColumns returns the driver's columns of flows, empty.
+func driverColumns(b *testing.B, r *rows) []column.Interface {
+	b.Helper()
+	types := map[string]string{"batch": "UInt64"}
+	for i := range r.columns {
+		types[r.columns[i].Name] = r.columns[i].typ
+	}
+	var cs []column.Interface
+	for _, name := range r.names() {
+		c, err := column.Type(types[name]).Column(name, &column.ServerContext{Timezone: time.UTC})
+		if err != nil {
+			b.Fatal(err)
+		}
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// Two ways into the driver's columns: the native format, and typed slices.
+func BenchmarkDriver(b *testing.B) {
+	batch := batchOf(day, records(blockRows, day, 1))
+	r := newRows()
+	r.append(batch, batch.Records, blockRows)
+	b.Run("native", func(b *testing.B) {
+		cs := driverColumns(b, r)
+		for b.Loop() {
+			for _, c := range cs {
+				c.Reset()
+			}
+			if err := r.fill(cs, 0, r.n, 1); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blockRows, "ns/row")
+	})
+	b.Run("append", func(b *testing.B) {
+		cs := driverColumns(b, r)
+		slices := map[column.Type]any{
+			"UInt8": make([]uint8, blockRows), "UInt16": make([]uint16, blockRows), "UInt32": make([]uint32, blockRows),
+			"UInt64": make([]uint64, blockRows), "Int64": make([]int64, blockRows), "IPv6": make([][16]byte, blockRows),
+			"DateTime('UTC')": make([]int64, blockRows), "LowCardinality(String)": make([]string, blockRows),
+		}
+		for b.Loop() {
+			for _, c := range cs {
+				c.Reset()
+				values, ok := slices[c.Type()]
+				if !ok {
+					values = make([]int8, blockRows) // an enum
+				}
+				if _, err := c.Append(values); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blockRows, "ns/row")
+	})
 }

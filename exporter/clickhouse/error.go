@@ -48,10 +48,24 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
+// Statement reports whether the server did not understand the statement, or found
+// no sense in it.
+func (e *Error) Statement() bool {
+	switch e.Code {
+	case codeSyntax, codeUnknownIdentifier, codeUnknownFunction, codeArguments, codeArgumentType, codeTypeMismatch, codeNoCommonType:
+		return true
+	}
+	return false
+}
+
 // Codes of the server (src/Common/ErrorCodes.cpp).
 const (
 	codeNoSuchColumn      = 16
+	codeArguments         = 42
+	codeArgumentType      = 43
+	codeUnknownFunction   = 46
 	codeUnknownIdentifier = 47
+	codeTypeMismatch      = 53
 	codeUnknownTable      = 60
 	codeSyntax            = 62
 	codeCannotWrite       = 75
@@ -64,6 +78,7 @@ const (
 	codeTooManyQueries    = 202
 	codeSocketTimeout     = 209
 	codeNetwork           = 210
+	codeNoCommonType      = 386
 	codeMemory            = 241
 	codeTableReadOnly     = 242
 	codeNoSpace           = 243

@@ -17,8 +17,9 @@ import (
 // SinkOptions say how a sink inserts.
 type SinkOptions struct {
 	// Token names this run of batches. The same records in the same order under
-	// the same token count once, however often they are sent; empty means a
-	// random token, so that everything counts.
+	// the same token and MaxRows count once, however often they are sent, as long
+	// as the server remembers (see window); empty means a random token, so that
+	// everything counts.
 	Token string
 	// Version of the program, for the ledger.
 	Version string
@@ -131,7 +132,7 @@ func (s *Sink) Write(ctx context.Context, b *flows.Batch) error {
 	for rest := b.Records; len(rest) > 0; {
 		n := min(len(rest), s.options.MaxRows-s.rows.n)
 		s.days[day] = true
-		s.rows.append(b, rest[:n])
+		s.rows.append(b, rest[:n], s.options.MaxRows)
 		rest = rest[n:]
 		if s.rows.n >= s.options.MaxRows {
 			if err := s.send(ctx); err != nil {
@@ -261,6 +262,11 @@ func insertContext(ctx context.Context, token string) context.Context {
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": 1,
+		// The roll-up's view has summed the block already.
+		"optimize_on_insert": 0,
+		// Merges build the bloom filters; a part that was not merged yet is small
+		// enough to be read, and half an octet a row smaller without them.
+		"materialize_skip_indexes_on_insert": 0,
 	}))
 }
 

@@ -19,16 +19,6 @@ func Proto(n uint8) string {
 	return strconv.Itoa(int(n))
 }
 
-// ProtoNumber returns the number of a protocol that is named as Proto names it.
-func ProtoNumber(name string) (uint8, bool) {
-	for n, s := range protocols {
-		if s == name && s != "" {
-			return uint8(n), true
-		}
-	}
-	return 0, false
-}
-
 const (
 	protoICMP   = 1
 	protoTCP    = 6

@@ -67,9 +67,6 @@ func (t *Table) Row(cells ...any) {
 	t.rows = append(t.rows, row)
 }
 
-// Len returns the number of rows.
-func (t *Table) Len() int { return len(t.rows) }
-
 func (t *Table) format(k Kind, v any) cell {
 	switch k {
 	case Count:

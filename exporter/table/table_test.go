@@ -52,12 +52,6 @@ func TestNames(t *testing.T) {
 		if name == "" || len(name) > 7 {
 			t.Errorf("protocol %d is called %q", n, name)
 		}
-		if back, ok := ProtoNumber(name); ok && Proto(back) != name {
-			t.Errorf("%q is protocol %d, which is called %q", name, back, Proto(back))
-		}
-	}
-	if _, ok := ProtoNumber(""); ok {
-		t.Error("the empty name is a protocol")
 	}
 	if Service(6, 443) != "https" || Service(1, 443) != "" || Service(17, 1) != "" {
 		t.Error("services are wrong")
