@@ -20,9 +20,14 @@ type Clock struct {
 	min, max   int64 // of the packets in it
 }
 
-// NewClock returns a clock for intervals of this length; 0 makes one interval of
-// the whole stream.
-func NewClock(length time.Duration) Clock { return Clock{length: int64(length)} }
+// maxInterval keeps the ends of all intervals within int64.
+const maxInterval = capture.MaxTime / 2
+
+// NewClock returns a clock for intervals of this length, at most 73 years; 0 makes
+// one interval of the whole stream.
+func NewClock(length time.Duration) Clock {
+	return Clock{length: min(int64(length), maxInterval)}
+}
 
 // Take returns how many of the packets, from the first on, belong to the current
 // interval; if not all do, Next must be called before Take is called again with

@@ -28,7 +28,11 @@ type frame struct {
 func tshark(t *testing.T, path string) (frames []frame, complaint string) {
 	t.Helper()
 	if _, err := exec.LookPath("tshark"); err != nil {
-		t.Fatal("tshark is needed to compare with; install the package tshark")
+		const what = "tshark is needed to compare with: apt-get install tshark"
+		if os.Getenv("CI") != "" {
+			t.Fatal(what)
+		}
+		t.Skip(what)
 	}
 	cmd := exec.Command("tshark", "-n", "-r", path, "-o", "frame.generate_md5_hash:TRUE", "-T", "fields",
 		"-e", "frame.time_epoch", "-e", "frame.len", "-e", "frame.cap_len", "-e", "frame.md5_hash",

@@ -123,11 +123,17 @@ func (c *config) duration(key string) (time.Duration, error) {
 	return d, nil
 }
 
+// addr returns the configured servers. In the environment they may be parted by
+// commas as on the command line, which viper does not know of.
+func (c *config) addr() []string {
+	return strings.FieldsFunc(strings.Join(c.v.GetStringSlice("clickhouse.addr"), ","), func(r rune) bool { return r == ',' })
+}
+
 // clickhouse returns how to reach the server: the one that is configured, or the
 // local one that is running.
 func (c *config) clickhouse() (clickhouse.Options, error) {
 	o := clickhouse.Options{
-		Addr:     c.v.GetStringSlice("clickhouse.addr"),
+		Addr:     c.addr(),
 		Database: c.v.GetString("clickhouse.database"),
 		User:     c.v.GetString("clickhouse.user"),
 		Password: c.v.GetString("clickhouse.password"),

@@ -94,7 +94,7 @@ func (d *demo) run(ctx context.Context) error {
 
 // startServer finds a server or starts one.
 func (d *demo) startServer(ctx context.Context) error {
-	if len(d.cfg.v.GetStringSlice("clickhouse.addr")) == 0 {
+	if len(d.cfg.addr()) == 0 {
 		running, err := local.Running(d.cfg.v.GetString("clickhouse.data"))
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"weir/capture"
 	"weir/capture/pcap"
@@ -158,11 +160,14 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 	}
 	p := newProgress(cmd.ErrOrStderr(), f.noProgress)
 	began := time.Now()
-	in := &input{files: files, iface: f.iface, progress: p}
+	in := &input{ctx: ctx, files: files, iface: f.iface, progress: p}
 	err = m.run(ctx, in.next, sink)
 	p.done()
 	for _, w := range in.unsupported(m) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "weir:", w)
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
 	}
 	var damaged *pcap.DamagedError
 	if err == nil || errors.As(err, &damaged) {
@@ -173,8 +178,6 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 		return &exitError{exitDamaged, err}
 	case errors.Is(err, pcap.ErrNotCapture):
 		return &exitError{exitNotCapture, err}
-	case errors.Is(err, context.Canceled):
-		return errors.New("interrupted")
 	case err != nil:
 		return err
 	case m.total.Packets > 0 && m.total.Causes[flows.ErrorLinkType] == m.total.Packets:
@@ -250,6 +253,7 @@ func (nothing) Close(context.Context) error               { return nil }
 
 // input opens one file after the other.
 type input struct {
+	ctx      context.Context // of the replay
 	files    []string
 	iface    string
 	progress *progress
@@ -266,7 +270,7 @@ func (in *input) next() (capture.Source, string, error) {
 		return nil, "", nil
 	}
 	in.path, in.files = in.files[0], in.files[1:]
-	r, err := pcap.Open(in.path)
+	r, err := in.openPath()
 	if err != nil {
 		return nil, "", err
 	}
@@ -279,6 +283,41 @@ func (in *input) next() (capture.Source, string, error) {
 		}
 	}
 	return r, name, nil
+}
+
+// openPath opens the file. Reading standard input ends with the context: a pipe
+// may be silent for ever.
+func (in *input) openPath() (*pcap.Reader, error) {
+	if in.path != "-" {
+		return pcap.Open(in.path)
+	}
+	stdin, err := interruptible(in.ctx, os.Stdin)
+	if err != nil {
+		return nil, fmt.Errorf("open standard input: %w", err)
+	}
+	return pcap.NewReader(stdin, "standard input")
+}
+
+// interruptible returns a pipe such that reading from it fails once ctx is done. Of
+// other files it returns the file itself, they do not make anybody wait.
+func interruptible(ctx context.Context, f *os.File) (*os.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) == 0 {
+		return f, nil
+	}
+	// Only a file that does not block is watched by the runtime's poller, and only
+	// such a one has deadlines.
+	if err := unix.SetNonblock(int(f.Fd()), true); err != nil {
+		return nil, err
+	}
+	pipe := os.NewFile(f.Fd(), f.Name())
+	context.AfterFunc(ctx, func() {
+		_ = pipe.SetReadDeadline(time.Unix(1, 0)) // fails only where the pipe is closed
+	})
+	return pipe, nil
 }
 
 // leave takes note of what is to be said of the file that was read.

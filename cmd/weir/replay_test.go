@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -320,5 +322,28 @@ func TestUnsupportedLink(t *testing.T) {
 	r := weir(t, nil, "replay", file)
 	if r.code != exitFailure || !strings.Contains(r.stderr, "link type 220") || !strings.Contains(r.stderr, "decode_errors=1 ") {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}
+
+// TestInterruptible: a pipe that nobody writes to does not outlast the context.
+func TestInterruptible(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	pipe, err := interruptible(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := pipe.Read(make([]byte, 1))
+		ended <- err
+	}()
+	cancel()
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("reading ended with %v", err)
 	}
 }

@@ -50,7 +50,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: vlanports TRUNK PORT=TAGS...")
+		return errors.New("usage: vlanports TRUNK PORT=TAGS [PORT=TAGS]")
 	}
 	trunk, err := open(args[0])
 	if err != nil {
