@@ -310,10 +310,11 @@ func interruptible(ctx context.Context, f *os.File) (*os.File, error) {
 	}
 	// Only a file that does not block is watched by the runtime's poller, and only
 	// such a one has deadlines.
-	if err := unix.SetNonblock(int(f.Fd()), true); err != nil {
+	fd := f.Fd() // which makes it block
+	if err := unix.SetNonblock(int(fd), true); err != nil {
 		return nil, err
 	}
-	pipe := os.NewFile(f.Fd(), f.Name())
+	pipe := os.NewFile(fd, f.Name())
 	context.AfterFunc(ctx, func() {
 		_ = pipe.SetReadDeadline(time.Unix(1, 0)) // fails only where the pipe is closed
 	})

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"weir/capture"
@@ -327,10 +328,11 @@ func TestUnsupportedLink(t *testing.T) {
 
 // TestInterruptible: a pipe that nobody writes to does not outlast the context.
 func TestInterruptible(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
+	var fds [2]int
+	if err := syscall.Pipe(fds[:]); err != nil {
 		t.Fatal(err)
 	}
+	r, w := os.NewFile(uintptr(fds[0]), "r"), os.NewFile(uintptr(fds[1]), "w") // they block, as standard input does
 	defer w.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	pipe, err := interruptible(ctx, r)
