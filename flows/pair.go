@@ -114,12 +114,12 @@ func replyTo(family int, request uint8) uint8 {
 
 // evidence returns what one cell says about who initiated its conversation: the
 // reason, and the orientation of the initiator's packets.
-func evidence(conv *Key, u *tally, way orientation) (Initiator, orientation) {
+func evidence(conv *Key, u *tally) (Initiator, orientation) {
 	switch {
 	case u.marks&markSYN != 0:
-		return InitiatorSYN, way
+		return InitiatorSYN, u.way
 	case u.marks&markSYNACK != 0:
-		return InitiatorSYN, way ^ 1
+		return InitiatorSYN, u.way ^ 1
 	case isICMP(conv):
 		if typ := icmpType(conv); typ != 0 && requestOf[icmpFamily(conv)][typ] == typ {
 			return InitiatorICMP, 0 // its key is that of the request
@@ -129,7 +129,7 @@ func evidence(conv *Key, u *tally, way orientation) (Initiator, orientation) {
 	case isService(conv.DstPort(), conv.SrcPort()):
 		return InitiatorPort, 0
 	}
-	return InitiatorFirst, way
+	return InitiatorFirst, u.way
 }
 
 // isService reports whether port is that of a service which peer's owner has
@@ -145,6 +145,7 @@ func isService(port, peer uint16) bool {
 // they came in by: each packet is then seen twice, and so is each flow.
 func (t *Tracker) report(c uint32, v *conv, table *Table, end int64, final bool, emit func(*Record)) {
 	var cells [2][3]*cell[tally] // by orientation and direction
+	t.update(&t.convs.at(c).key, v, table)
 	reason := t.endReason(v, end, final)
 	from := v.from
 	for i := v.cells; i != 0; {

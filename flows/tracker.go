@@ -1,6 +1,9 @@
 package flows
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Tracker gives flows their life beyond one interval. It is handed the table of
 // each interval, pairs the two directions of every conversation, remembers who
@@ -47,7 +50,6 @@ const (
 	finDown                    // FIN in orientation 1
 	reset                      // RST in either
 	ended                      // the end was reported
-	fresh                      // began in the current flush
 	renew                      // cut by the active timeout: its next packet begins a new flow
 )
 
@@ -117,7 +119,7 @@ func (t *Tracker) join(table *Table) {
 			}
 			v := &t.convs.at(c).val
 			u := &table.flows.at(uint32(base + i)).val
-			t.see(&keys[i], v, u, ways[i])
+			v.stamp = t.stamp
 			u.way, u.link, v.cells = ways[i], v.cells, uint32(base+i)+1
 			t.joined[base+i] = c
 		}
@@ -141,35 +143,45 @@ func (t *Tracker) warmUp(table *Table, cs []uint32) {
 	}
 }
 
-// see takes in what one cell tells of its conversation.
-func (t *Tracker) see(key *Key, v *conv, u *tally, way orientation) {
-	if v.stamp != t.stamp {
-		v.stamp = t.stamp
-		v.state &^= fresh
+// update takes in what the cells of a conversation tell, all directions together.
+func (t *Tracker) update(key *Key, v *conv, table *Table) {
+	var (
+		first, last = int64(math.MaxInt64), int64(0)
+		seen        state
+		syn         bool
+		by          Initiator
+		from        orientation
+		earliest    int64 // packet of the cell that by stems from
+	)
+	for i := v.cells; i != 0; {
+		u := &table.flows.at(i - 1).val
+		first, last = min(first, u.first), max(last, u.last)
+		seen |= seenUp << u.way
+		if u.flags&flagFIN != 0 {
+			seen |= finUp << u.way
+		}
+		if u.flags&flagRST != 0 {
+			seen |= reset
+		}
+		syn = syn || u.marks&markSYN != 0
+		// The list runs from the cell that came last to that which came first.
+		if b, f := evidence(key, u); b > by || b == by && u.first <= earliest {
+			by, from, earliest = b, f, u.first
+		}
+		i = u.link
 	}
+	reused := v.state&ended != 0 && syn // the endpoints use their ports again
+	idle := t.cfg.Idle > 0 && first-v.last >= int64(t.cfg.Idle)
 	switch {
-	case v.state == 0,
-		v.state&fresh == 0 && t.cfg.Idle > 0 && u.first-v.last >= int64(t.cfg.Idle),
-		v.state&ended != 0 && v.state&fresh == 0 && u.marks&markSYN != 0: // ports used again
-		*v = conv{start: u.first, last: u.last, stamp: v.stamp, cells: v.cells, state: fresh}
+	case v.state == 0 || reused || idle:
+		*v = conv{start: first, last: last, stamp: v.stamp, cells: v.cells}
 		t.started++
 	case v.state&renew != 0:
-		v.start, v.state = u.first, v.state&^renew
+		v.start, v.state = first, v.state&^renew
 		t.started++
 	}
-	earlier := v.state&fresh != 0 && u.first < v.start
-	v.start, v.last = min(v.start, u.first), max(v.last, u.last)
-	v.state |= seenUp << way
-	if u.flags&flagFIN != 0 {
-		v.state |= finUp << way
-	}
-	if u.flags&flagRST != 0 {
-		v.state |= reset
-	}
-	if t.cfg.Uniflow {
-		return
-	}
-	if by, from := evidence(key, u, way); by > v.by || by == v.by && earlier {
+	v.start, v.last, v.state = min(v.start, first), max(v.last, last), v.state|seen
+	if by > v.by && !t.cfg.Uniflow {
 		v.by, v.from = by, from
 	}
 }

@@ -14,13 +14,22 @@ import (
 // captures is the folder of the captures that the project made.
 const captures = "../../testdata"
 
+// programDir holds the program while the tests run.
+var programDir string
+
+func removeProgram() {
+	if programDir != "" {
+		os.RemoveAll(programDir)
+	}
+}
+
 // buildProgram builds weir as users do, once.
 var buildProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "weir-test-")
-	if err != nil {
+	var err error
+	if programDir, err = os.MkdirTemp("", "weir-test-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "weir")
+	path := filepath.Join(programDir, "weir")
 	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))

@@ -18,7 +18,7 @@ import (
 	"weir/flows"
 )
 
-func TestMain(m *testing.M) { localtest.Main(m) }
+func TestMain(m *testing.M) { localtest.Main(m, removeProgram) }
 
 // server returns options for a database of the test's own, with all tables.
 func server(t *testing.T) clickhouse.Options {

@@ -21,10 +21,13 @@ import (
 	"weir/exporter/clickhouse/local"
 )
 
-// Main runs the tests, stops the server if one of them started it, removes its data
-// and exits.
-func Main(m *testing.M) {
+// Main runs the tests, stops the server if one of them started it, removes its data,
+// calls after, for what else the tests share, and exits.
+func Main(m *testing.M, after ...func()) {
 	code := m.Run()
+	for _, f := range after {
+		f()
+	}
 	if err := shared.stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "localtest:", err)
 		code = max(code, 1)
