@@ -156,6 +156,20 @@ func TestExportErrors(t *testing.T) {
 	}
 }
 
+// TestDemoElsewhere runs the demo on a server that is configured, and says how to ask
+// that one further.
+func TestDemoElsewhere(t *testing.T) {
+	flags, o := serverFlags(t, "untouched")
+	r := weir(t, nil, append([]string{"demo"}, flags...)...) // does not wait: the server is not its own
+	if r.code != exitOK || !strings.Contains(r.stdout, "--clickhouse "+o.Addr[0]) || strings.Contains(r.stdout, o.Password) {
+		t.Fatalf("exit %d: %s%s", r.code, r.stderr, r.stdout)
+	}
+	o.Database = demoDatabase
+	if n := count(t, o, "SELECT count() FROM "+demoDatabase+".flows"); n == 0 {
+		t.Error("no flows")
+	}
+}
+
 // TestDemo runs the demo on a server that it starts itself, twice.
 func TestDemo(t *testing.T) {
 	server := localtest.Binary(t)
