@@ -110,15 +110,19 @@ func (c *config) checkKeys(path string) error {
 	return fmt.Errorf("configuration %s: unknown key %s: config.example.yaml lists all keys", path, strings.Join(unknown, ", "))
 }
 
-// duration returns a key that must not be negative. A flag of the command wins.
-func (c *config) duration(key string) (time.Duration, error) {
-	s := c.v.GetString(key)
+// duration returns a key that must not be negative. The flag that sets it, if one
+// does, is what an error names.
+func (c *config) duration(key string, flag *pflag.Flag) (time.Duration, error) {
+	s, name := c.v.GetString(key), key
+	if flag.Changed {
+		s, name = flag.Value.String(), "--"+flag.Name
+	}
 	d, err := time.ParseDuration(s)
 	if s == "0" {
 		d, err = 0, nil
 	}
 	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%s: %q is not a duration such as 10s, 1m30s or 0", key, s)
+		return 0, fmt.Errorf("%s: %q is not a time such as 10s, 1m30s or 0", name, s)
 	}
 	return d, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -56,6 +57,9 @@ go to the database ` + demoDatabase + `, which it makes anew each time; it touch
   weir demo --clickhouse db.example.net:9000 --user me --password-file pw`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("database") {
+				return usage("--database: the demo has a database of its own, %s", demoDatabase)
+			}
 			d.out, d.err = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			err := d.run(cmd.Context())
 			if d.server != nil {
@@ -259,7 +263,7 @@ func (d *demo) ask(ctx context.Context) error {
 		{"top", "--by", "proto"},
 		{"series", "--every", "10s"},
 	} {
-		fmt.Fprintf(d.out, "\n$ weir query %s %s\n", strings.Join(args, " "), d.reach())
+		fmt.Fprintf(d.out, "\n$ %s query %s %s\n", os.Args[0], strings.Join(args, " "), d.reach())
 		cmd := newQueryCommand(func() (clickhouse.Options, error) { return d.options, nil })
 		cmd.SetArgs(args)
 		cmd.SetOut(d.out)
@@ -285,13 +289,17 @@ func (d *demo) reach() string {
 	return strings.Join(flags, " ")
 }
 
+// wait says how to ask further, and keeps the server that the demo started for it.
 func (d *demo) wait(ctx context.Context) error {
-	fmt.Fprintf(d.out, `
-Ask further, for instance:
-  weir query flows %[1]s --where "dst_port = 53" --limit 5
-  weir query top %[1]s --by dst_ip,dst_port --sort flows
-  weir query --help
-`, d.reach())
+	fmt.Fprintln(d.out)
+	if d.server != nil && d.noWait {
+		fmt.Fprintln(d.out, "To ask further, start the server again: weir-clickhouse serve")
+	}
+	fmt.Fprintf(d.out, `Ask further, for instance:
+  %[2]s query flows %[1]s --where "dst_port = 53" --limit 5
+  %[2]s query top %[1]s --by dst_ip,dst_port --sort flows
+  %[2]s query --help
+`, d.reach(), os.Args[0])
 	if d.server == nil || d.noWait {
 		return nil
 	}

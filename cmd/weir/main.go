@@ -25,6 +25,7 @@ const (
 type exitError struct {
 	code int
 	err  error
+	said bool // standard error has it already
 }
 
 func (e *exitError) Error() string { return e.err.Error() }
@@ -32,6 +33,7 @@ func (e *exitError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the first signal ends the work in good order, the second ends the program
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -46,8 +48,12 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		return exitOK
 	}
+	e := new(exitError)
+	if errors.As(err, &e) && e.said {
+		return e.code
+	}
 	fmt.Fprintln(os.Stderr, "weir:", err)
-	if e := new(exitError); errors.As(err, &e) {
+	if e.err != nil {
 		return e.code
 	}
 	if !started {
@@ -71,6 +77,9 @@ func newRootCommand(started func()) *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()); err != nil {
+				return err
+			}
 			if err := cfg.load(cmd); err != nil {
 				return err
 			}
@@ -86,6 +95,18 @@ func newRootCommand(started func()) *cobra.Command {
 		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }),
 		newVersionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() && !c.Runnable() {
+			// Or cobra shows the help and is content, whatever is asked of it.
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return usage("unknown command %q for %q: see %s --help", args[0], c.CommandPath(), c.CommandPath())
+				}
+				return c.Help()
+			}
+		}
+	}
 	return root
 }
 

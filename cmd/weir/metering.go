@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"weir/capture"
+	"weir/capture/pcap"
 	"weir/exporter"
 	"weir/flows"
 )
@@ -30,6 +30,7 @@ type metering struct {
 	max      int // flows a table holds
 	tracker  flows.TrackerConfig
 	shift    func(first int64) int64 // how far to move time, given the first packet's; nil for not at all
+	damaged  func(error)             // told of a source that is damaged; the next one follows
 
 	ports  []*port
 	byName map[string]*port
@@ -45,7 +46,8 @@ type metering struct {
 	out     chan *flows.Batch
 	export  *exporter.Exporter
 
-	total flows.Ledger
+	total    flows.Ledger
+	exported bool // all records are where they were to go
 }
 
 // port is one interface: its meter belongs to the counting goroutine, its tracker
@@ -80,7 +82,7 @@ type filled struct {
 
 // maxPorts bounds the interfaces of a replay: each takes memory of its own, and
 // files may name as many as they like.
-const maxPorts = 4096
+const maxPorts = 1024
 
 // recordsPerBatch is how many records go to the sink at a time: enough to make
 // the hand-over cheap, few enough to stay in L2.
@@ -91,10 +93,26 @@ const recordsPerBatch = 4096
 // enough to stay in L2.
 const stepsAhead = 64
 
-// run meters what sources yields, source by source until it yields nil, and
-// exports the records to sink. An error of next ends the input but not the
-// output: what was read until then is exported, and the error returned.
-func (m *metering) run(ctx context.Context, next func() (capture.Source, string, error), sink exporter.Sink) error {
+// sources yields one source after the other, and the name of interfaces that have
+// none; a nil source is the end. Once ctx is done, a source that waits for
+// somebody should fail.
+type sources func(ctx context.Context) (capture.Source, string, error)
+
+// one yields a single source.
+func one(src capture.Source, name string) sources {
+	return func(context.Context) (next capture.Source, _ string, _ error) {
+		next, src = src, nil
+		return next, name, nil
+	}
+}
+
+// errInterrupted is why the input ended before its end.
+var errInterrupted = errors.New("interrupted")
+
+// run meters all sources and exports the records to sink. Where the input ends with
+// an error, or because ctx is done, what was read until then is exported before
+// the error is returned.
+func (m *metering) run(ctx context.Context, next sources, sink exporter.Sink) error {
 	m.byName = map[string]*port{}
 	m.clock = flows.NewClock(m.interval)
 	m.decoder = flows.NewDecoder(m.local)
@@ -103,56 +121,59 @@ func (m *metering) run(ctx context.Context, next func() (capture.Source, string,
 		m.free <- new(flows.Decoded)
 	}
 	m.decoded = make(chan step, stepsAhead)
-	m.tables = make(chan *flows.Table, 16)
+	m.tables = make(chan *flows.Table, 2*maxPorts)
 	m.spans = make(chan *span, 1)
 	m.out = make(chan *flows.Batch, 4)
 	m.export = exporter.New(sink, cap(m.out))
 
-	group, ctx := errgroup.WithContext(ctx)
+	group, work := errgroup.WithContext(context.WithoutCancel(ctx))
+	input, stop := context.WithCancel(ctx)
+	defer stop()
+	context.AfterFunc(work, stop)
 	var inputErr error
 	group.Go(func() error {
 		defer close(m.decoded)
-		inputErr = m.read(ctx, next)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		inputErr = m.read(input, next)
+		if work.Err() != nil {
+			return context.Cause(work)
 		}
-		return m.endInterval(ctx, true)
+		if ctx.Err() != nil {
+			inputErr = errInterrupted
+		}
+		return m.endInterval(work, true)
 	})
 	group.Go(func() error {
 		defer close(m.spans)
-		return m.count(ctx)
+		return m.count(work)
 	})
 	group.Go(func() error {
 		defer close(m.out)
-		return m.track(ctx)
+		return m.track(work)
 	})
-	group.Go(func() error { return m.export.Run(ctx, m.out) })
+	group.Go(func() error { return m.export.Run(work, m.out) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	m.exported = true
 	return inputErr
 }
 
-// one returns the input of a single source, for run.
-func one(src capture.Source, name string) func() (capture.Source, string, error) {
-	return func() (next capture.Source, _ string, _ error) {
-		next, src = src, nil
-		return next, name, nil
-	}
-}
-
 // read meters all packets of all sources.
-func (m *metering) read(ctx context.Context, next func() (capture.Source, string, error)) error {
+func (m *metering) read(ctx context.Context, next sources) error {
 	for {
-		src, name, err := next()
-		if src == nil || err != nil {
-			return err
+		src, name, err := next(ctx)
+		if err == nil && src == nil {
+			return nil
 		}
-		err = m.readSource(ctx, src, name)
-		if cerr := src.Close(); err == nil {
-			err = cerr
+		if err == nil {
+			err = m.readSource(ctx, src, name)
+			if cerr := src.Close(); err == nil {
+				err = cerr
+			}
 		}
-		if err != nil {
+		if d := new(pcap.DamagedError); errors.As(err, &d) && m.damaged != nil {
+			m.damaged(err)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -387,5 +408,5 @@ func (m *metering) summary(took time.Duration) string {
 	}
 	l := &m.total
 	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
-		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, started, l.Octets, math.Round(took.Seconds()*1000)/1000)
+		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, started, l.Octets, took.Seconds())
 }

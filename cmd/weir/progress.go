@@ -48,19 +48,20 @@ func (p *progress) file(path string, m measured) {
 		progressbar.OptionSetDescription(fmt.Sprintf("replay %s", filepath.Base(path))),
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionSetWidth(30),
-		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetRenderBlankState(false),
 	)
 	p.stop = make(chan struct{})
 	p.wait.Go(func() {
-		tick := time.NewTicker(100 * time.Millisecond)
+		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			// An error means that the terminal is gone; the replay goes on.
-			_ = bar.Set64(m.Offset())
 			select {
 			case <-tick.C:
+				// An error means that the terminal is gone; the replay goes on.
+				_ = bar.Set64(m.Offset())
 			case <-p.stop:
-				_ = bar.Finish()
+				_ = bar.Exit()
+				_ = bar.Clear()
 				return
 			}
 		}

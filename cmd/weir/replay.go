@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"weir/capture"
 	"weir/capture/pcap"
@@ -62,7 +63,12 @@ up to there are written), 4 a file is no capture.`,
   weir replay --output clickhouse --rebase now day1.pcapng day2.pcapng
   weir replay --output clickhouse --token day1 day1.pcapng  counts once, however often it is run
   ssh host tcpdump -i eth0 -w - | weir replay -`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return errors.New("name a capture file, or - for standard input")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, files []string) error {
 			return f.run(cmd, cfg, files)
 		},
@@ -80,30 +86,39 @@ up to there are written), 4 a file is no capture.`,
 	fs.StringVar(&f.host, "host", "replay", "`NAME` in the column host")
 	fs.StringVar(&f.iface, "interface", "", "`NAME` of interfaces that the capture does not name (default the file's name)")
 	fs.BoolVar(&f.noProgress, "no-progress", false, "no progress bar on a terminal")
+	for flag, values := range map[string][]string{
+		"output": {"table", "jsonl", "csv", "clickhouse", "none"}, "rebase": {"now"},
+		"interval": nil, "idle-timeout": nil, "active-timeout": nil, "max-flows": nil, "local-net": nil, "token": nil, "host": nil, "interface": nil,
+	} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flag is not there: a mistake above
+		}
+	}
 	return cmd
 }
 
 // metering checks the flags and returns a replay of them.
 func (f *replayFlags) metering(cmd *cobra.Command, cfg *config) (*metering, error) {
 	m := &metering{host: f.host}
-	for flag, key := range map[string]string{"interval": "flows.interval", "idle-timeout": "flows.idle_timeout", "active-timeout": "flows.active_timeout", "max-flows": "flows.max"} {
-		if fl := cmd.Flags().Lookup(flag); fl.Changed {
-			cfg.v.Set(key, fl.Value.String())
+	for _, d := range []struct {
+		flag, key string
+		to        *time.Duration
+	}{
+		{"interval", "flows.interval", &m.interval},
+		{"idle-timeout", "flows.idle_timeout", &m.tracker.Idle},
+		{"active-timeout", "flows.active_timeout", &m.tracker.Active},
+	} {
+		var err error
+		if *d.to, err = cfg.duration(d.key, cmd.Flags().Lookup(d.flag)); err != nil {
+			return nil, usage("%w", err)
 		}
 	}
-	var err error
-	if m.interval, err = cfg.duration("flows.interval"); err != nil {
-		return nil, usage("%w", err)
-	}
-	if m.tracker.Idle, err = cfg.duration("flows.idle_timeout"); err != nil {
-		return nil, usage("%w", err)
-	}
-	if m.tracker.Active, err = cfg.duration("flows.active_timeout"); err != nil {
-		return nil, usage("%w", err)
-	}
 	m.max = cfg.v.GetInt("flows.max")
+	if cmd.Flags().Changed("max-flows") {
+		m.max = f.max
+	}
 	if m.max < 1 || m.max > 1<<28 {
-		return nil, usage("flows.max: %d is not between 1 and %d", m.max, 1<<28)
+		return nil, usage("flows.max, --max-flows: %d is not between 1 and %d", m.max, 1<<28)
 	}
 	m.tracker.Max, m.tracker.Uniflow = m.max, f.uniflow
 	for _, s := range f.local {
@@ -118,8 +133,12 @@ func (f *replayFlags) metering(cmd *cobra.Command, cfg *config) (*metering, erro
 		}
 		m.local = append(m.local, p.Masked())
 	}
+	var err error
 	if m.shift, err = f.shift(); err != nil {
 		return nil, err
+	}
+	if f.token != "" && f.output != "clickhouse" {
+		return nil, usage("--token is for --output clickhouse")
 	}
 	return m, nil
 }
@@ -144,9 +163,9 @@ func (f *replayFlags) shift() (func(int64) int64, error) {
 	return func(first int64) int64 { return to.UnixNano() - first }, nil
 }
 
-// run replays the files.
+// run replays the files. A first interrupt ends the input, not the output.
 func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error {
-	ctx := cmd.Context()
+	ctx, stderr := cmd.Context(), cmd.ErrOrStderr()
 	m, err := f.metering(cmd, cfg)
 	if err != nil {
 		return err
@@ -154,36 +173,50 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 	if err := checkFiles(files); err != nil {
 		return err
 	}
-	sink, err := f.sink(ctx, cfg, cmd.OutOrStdout())
+	sink, err := f.sink(ctx, cfg, cmd.OutOrStdout(), stderr)
 	if err != nil {
 		return err
 	}
-	p := newProgress(cmd.ErrOrStderr(), f.noProgress)
+	p := newProgress(stderr, f.noProgress || f.sharesTerminal())
 	began := time.Now()
-	in := &input{ctx: ctx, files: files, iface: f.iface, progress: p}
+	in := &input{files: files, iface: f.iface, progress: p}
+	// Damage ends a file and not the replay; it is said when all is read, below
+	// the progress bar.
+	var damage error
+	m.damaged = func(err error) { damage = errors.Join(damage, err) }
 	err = m.run(ctx, in.next, sink)
 	p.done()
 	for _, w := range in.unsupported(m) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "weir:", w)
+		fmt.Fprintln(stderr, "weir:", w)
 	}
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
+	if !m.exported {
+		return err // and no counts: nobody knows how much of them arrived
 	}
-	var damaged *pcap.DamagedError
-	if err == nil || errors.As(err, &damaged) {
-		fmt.Fprintln(cmd.ErrOrStderr(), m.summary(time.Since(began)))
+	if err = errors.Join(damage, err); err == nil && m.total.Packets > 0 && m.total.Causes[flows.ErrorLinkType] == m.total.Packets {
+		err = errors.New("no packet could be decoded: none is of a supported link type")
 	}
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprint(stderr, "weir: ", line)
+		}
+		fmt.Fprintln(stderr)
+	}
+	fmt.Fprintln(stderr, m.summary(time.Since(began)))
 	switch {
-	case damaged != nil:
-		return &exitError{exitDamaged, err}
+	case err == nil:
+		return nil
 	case errors.Is(err, pcap.ErrNotCapture):
-		return &exitError{exitNotCapture, err}
-	case err != nil:
-		return err
-	case m.total.Packets > 0 && m.total.Causes[flows.ErrorLinkType] == m.total.Packets:
-		return errors.New("no packet could be decoded: none is of a supported link type")
+		return &exitError{exitNotCapture, err, true}
+	case damage != nil:
+		return &exitError{exitDamaged, err, true}
 	}
-	return nil
+	return &exitError{exitFailure, err, true}
+}
+
+// sharesTerminal reports whether records go to a terminal, where a progress bar
+// would run into them.
+func (f *replayFlags) sharesTerminal() bool {
+	return f.output != "none" && f.output != "clickhouse" && term.IsTerminal(int(os.Stdout.Fd()))
 }
 
 // checkFiles sees that the files are there and are captures, so that a wrong name
@@ -196,22 +229,26 @@ func checkFiles(files []string) error {
 			if stdin++; stdin > 1 {
 				return usage("standard input is named twice")
 			}
+			if term.IsTerminal(int(os.Stdin.Fd())) {
+				return usage("standard input is a terminal: pipe a capture into it")
+			}
 			continue
 		}
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
-			if err != nil {
-				return err
-			}
-			if info.IsDir() {
-				return fmt.Errorf("%s is a folder: name the capture files in it", path)
-			}
+		info, err := os.Stat(path)
+		if p := new(fs.PathError); errors.As(err, &p) {
+			return fmt.Errorf("open %s: %w", path, p.Err)
+		}
+		if info.IsDir() {
+			return fmt.Errorf("%s is a folder: name the capture files in it", path)
+		}
+		if !info.Mode().IsRegular() {
 			continue // a pipe or a device yields its bytes only once
 		}
 		r, err := pcap.Open(path)
 		var damaged *pcap.DamagedError
 		switch {
 		case errors.Is(err, pcap.ErrNotCapture):
-			return &exitError{exitNotCapture, err}
+			return &exitError{code: exitNotCapture, err: err}
 		case errors.As(err, &damaged):
 			continue // to be said when its turn comes
 		case err != nil:
@@ -225,7 +262,7 @@ func checkFiles(files []string) error {
 }
 
 // sink returns where the records go.
-func (f *replayFlags) sink(ctx context.Context, cfg *config, out io.Writer) (exporter.Sink, error) {
+func (f *replayFlags) sink(ctx context.Context, cfg *config, out, stderr io.Writer) (exporter.Sink, error) {
 	switch f.output {
 	case "table":
 		return table.NewSink(out, f.uniflow, table.ScreenOf(os.Stdout)), nil
@@ -253,24 +290,25 @@ func (nothing) Close(context.Context) error               { return nil }
 
 // input opens one file after the other.
 type input struct {
-	ctx      context.Context // of the replay
 	files    []string
 	iface    string
 	progress *progress
 	links    []string // interfaces of unsupported link types
 	open     *pcap.Reader
 	path     string
+	restore  func() // what was changed for reading the open file
 }
 
 // next returns the next file's source and the name of interfaces that it leaves
-// unnamed; a nil source after the last file.
-func (in *input) next() (capture.Source, string, error) {
+// unnamed; a nil source after the last file. Once ctx is done, reading the source
+// fails, if it would wait for somebody.
+func (in *input) next(ctx context.Context) (capture.Source, string, error) {
 	in.leave()
 	if len(in.files) == 0 {
 		return nil, "", nil
 	}
 	in.path, in.files = in.files[0], in.files[1:]
-	r, err := in.openPath()
+	r, err := in.openPath(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -285,50 +323,72 @@ func (in *input) next() (capture.Source, string, error) {
 	return r, name, nil
 }
 
-// openPath opens the file. Reading standard input ends with the context: a pipe
-// may be silent for ever.
-func (in *input) openPath() (*pcap.Reader, error) {
-	if in.path != "-" {
-		return pcap.Open(in.path)
+func (in *input) openPath(ctx context.Context) (*pcap.Reader, error) {
+	if in.path == "-" {
+		stdin, restore, err := interruptible(ctx, os.Stdin)
+		if err != nil {
+			return nil, fmt.Errorf("open standard input: %w", err)
+		}
+		in.restore = restore
+		return pcap.NewReader(stdin, "standard input")
 	}
-	stdin, err := interruptible(in.ctx, os.Stdin)
-	if err != nil {
-		return nil, fmt.Errorf("open standard input: %w", err)
+	if info, err := os.Stat(in.path); err == nil && !info.Mode().IsRegular() {
+		f, err := os.Open(in.path)
+		if err != nil {
+			return nil, err
+		}
+		stop := context.AfterFunc(ctx, func() {
+			_ = f.SetReadDeadline(time.Unix(1, 0)) // fails only where nobody has to wait
+		})
+		in.restore = func() {
+			stop()
+			f.Close()
+		}
+		return pcap.NewReader(f, in.path)
 	}
-	return pcap.NewReader(stdin, "standard input")
+	return pcap.Open(in.path)
 }
 
 // interruptible returns a pipe such that reading from it fails once ctx is done. Of
-// other files it returns the file itself, they do not make anybody wait.
-func interruptible(ctx context.Context, f *os.File) (*os.File, error) {
+// other files it returns the file itself, they do not make anybody wait. restore
+// undoes what it did to the file.
+func interruptible(ctx context.Context, f *os.File) (pipe *os.File, restore func(), err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) == 0 {
-		return f, nil
+		return f, func() {}, nil
 	}
 	// Only a file that does not block is watched by the runtime's poller, and only
-	// such a one has deadlines.
-	fd := f.Fd() // which makes it block
-	if err := unix.SetNonblock(int(fd), true); err != nil {
-		return nil, err
+	// such a one has deadlines. Whoever else has the pipe sees it change.
+	fd := int(f.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, nil, err
 	}
-	pipe := os.NewFile(fd, f.Name())
-	context.AfterFunc(ctx, func() {
+	pipe = os.NewFile(uintptr(fd), f.Name())
+	stop := context.AfterFunc(ctx, func() {
 		_ = pipe.SetReadDeadline(time.Unix(1, 0)) // fails only where the pipe is closed
 	})
-	return pipe, nil
+	return pipe, func() {
+		stop()
+		_ = unix.SetNonblock(fd, false)
+	}, nil
 }
 
 // leave takes note of what is to be said of the file that was read.
 func (in *input) leave() {
+	if in.restore != nil {
+		in.restore()
+		in.restore = nil
+	}
 	if in.open == nil {
 		return
 	}
 	for i, l := range in.open.Interfaces() {
 		if !l.LinkType.Supported() && len(in.links) < 8 {
-			in.links = append(in.links, fmt.Sprintf("%s: interface %d %s: link type %s is not supported", in.path, i, l.Name, l.LinkType))
+			in.links = append(in.links, fmt.Sprintf("%s: interface %d (%s): link type %s is not supported",
+				in.path, i, exporter.Escape(l.Name, true), l.LinkType))
 		}
 	}
 	in.open = nil
@@ -339,9 +399,6 @@ func (in *input) unsupported(m *metering) []string {
 	in.leave()
 	if m.total.Causes[flows.ErrorLinkType] == 0 {
 		return nil
-	}
-	for i := range in.links {
-		in.links[i] = strings.Join(strings.Fields(in.links[i]), " ")
 	}
 	return in.links
 }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// start starts a replay of standard input, which stays open after the capture.
+func start(t *testing.T, stdout *os.File, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
+	t.Helper()
+	path, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, stderr = exec.Command(path, append([]string{"replay"}, args...)...), new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	cmd.Stdin = r
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	text, err := os.ReadFile(captures + "/long.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program may end before it has read everything.
+	go w.Write(text)
+	return cmd, stderr
+}
+
+// TestInterrupt: an interrupt ends the input; what was read is written and counted.
+func TestInterrupt(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, stderr := start(t, w, "--output", "jsonl", "--interval", "1s", "-")
+	w.Close()
+	lines := bufio.NewScanner(r)
+	if !lines.Scan() {
+		t.Fatal("no record")
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	n := 1
+	for lines.Scan() {
+		n++
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != exitFailure {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+	if !strings.Contains(stderr.String(), "interrupted") || summaryOf(t, stderr.String())[0] == 0 {
+		t.Errorf("%d records, and %s", n, stderr)
+	}
+}
+
+// TestFullDisk: where the records cannot be written, the replay ends although its
+// input goes on, and gives no counts.
+func TestFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	cmd, stderr := start(t, full, "--output", "jsonl", "--interval", "1s", "-")
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != exitFailure {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+	if !strings.Contains(stderr.String(), "no space left") || strings.Contains(stderr.String(), "packets=") {
+		t.Errorf("standard error: %s", stderr)
+	}
+}
+
+// TestHostileName: what a capture calls its interface does not drive the terminal.
+func TestHostileName(t *testing.T) {
+	block := func(kind uint32, body ...byte) []byte {
+		for len(body)%4 != 0 {
+			body = append(body, 0)
+		}
+		size := uint32(len(body) + 12)
+		b := binary.LittleEndian.AppendUint32(nil, kind)
+		b = binary.LittleEndian.AppendUint32(b, size)
+		return binary.LittleEndian.AppendUint32(append(b, body...), size)
+	}
+	name := "\x1b[31mEVIL\a"
+	file := block(0x0a0d0d0a, 0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255)
+	iface := append([]byte{220, 0, 0, 0, 0, 0, 0, 0, 2, 0, byte(len(name)), 0}, name...)
+	for len(iface)%4 != 0 {
+		iface = append(iface, 0)
+	}
+	file = append(file, block(1, append(iface, 0, 0, 0, 0)...)...)
+	file = append(file, block(6, append(make([]byte, 12), 1, 0, 0, 0, 1, 0, 0, 0, 9)...)...)
+	path := filepath.Join(t.TempDir(), "evil.pcapng")
+	if err := os.WriteFile(path, file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := weir(t, nil, "replay", "--output", "jsonl", path)
+	if r.code != exitFailure || !strings.Contains(r.stderr, "EVIL") || strings.ContainsAny(r.stderr, "\x1b\a") {
+		t.Errorf("exit %d: %q", r.code, r.stderr)
+	}
+}
