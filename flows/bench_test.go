@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -111,6 +112,23 @@ func BenchmarkFlush(b *testing.B) {
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(records), "ns/flow")
 			})
 		}
+	}
+}
+
+// BenchmarkFlushPerPacket is what a packet costs where the clock jumps so far that
+// each is an interval of its own, with 100,000 conversations remembered.
+func BenchmarkFlushPerPacket(b *testing.B) {
+	ps := traffic(100_000, 1<<19)
+	table := NewTable(1 << 20)
+	m := NewMeter(NewDecoder(nil), table)
+	m.Add(ps)
+	t := NewTracker(TrackerConfig{Max: 1 << 20, Idle: time.Hour})
+	t.Flush(table, 1, false, func(*Record) {})
+	table.Reset()
+	for i := 0; b.Loop(); i++ {
+		m.Add(ps[i%len(ps) : i%len(ps)+1])
+		t.Flush(table, int64(i%2)*int64(time.Minute), false, func(*Record) {})
+		table.Reset()
 	}
 }
 

@@ -6,11 +6,12 @@ import (
 )
 
 // hashmap maps keys to values of a pointer-free type. It is flat: cells lie in
-// chunks in order of insertion and never move, and an open-addressed array of
-// words leads to them. A word holds 32 bits of the hash and the cell's number, so
-// that a probe reads a cell only if it is almost surely the right one, and so
-// that the array grows without reading cells at all. Nothing in it is a pointer
-// but the list of chunks, so the garbage collector passes over it.
+// chunks in order of insertion and stay there (but see compact), and an
+// open-addressed array of words leads to them. A word holds 32 bits of the hash
+// and the cell's number, so that a probe reads a cell only if it is almost surely
+// the right one, and so that the array grows without reading cells at all.
+// Nothing in it is a pointer but the list of chunks, so the garbage collector
+// passes over it.
 //
 // It belongs to one goroutine.
 type hashmap[V any] struct {
@@ -155,6 +156,48 @@ func (m *hashmap[V]) remove(i uint32) {
 	}
 	m.slots[hole] = 0
 	m.free = append(m.free, i)
+}
+
+// compactLeast is a number of cells too small to be worth giving back.
+const compactLeast = 16 * chunkCells
+
+// compact moves the cells in use together if they are few among those that were
+// removed, and gives back the memory of the others. Cells then have other
+// numbers, in the same order.
+func (m *hashmap[V]) compact() {
+	live := m.n - len(m.free)
+	if m.n < compactLeast || live > m.n/4 {
+		return
+	}
+	removed := make([]bool, m.n)
+	for _, i := range m.free {
+		removed[i] = true
+	}
+	slots := minSlots
+	for slots/2 < live {
+		slots *= 2
+	}
+	m.setSlots(slots)
+	mask := uint64(slots - 1)
+	to := uint32(0)
+	for i := range removed {
+		if removed[i] {
+			continue
+		}
+		c := m.at(to)
+		*c = *m.at(uint32(i))
+		hash := processSeed.hash(&c.key)
+		pos := hash >> m.shift
+		for m.slots[pos&mask] != 0 {
+			pos++
+		}
+		to++
+		m.slots[pos&mask] = hash>>32<<32 | uint64(to)
+	}
+	chunks := (live + chunkCells - 1) / chunkCells
+	clear(m.chunks[chunks:])
+	m.chunks = m.chunks[:chunks]
+	m.n, m.free = live, nil
 }
 
 // reset empties the map. It keeps room for as many cells as it held, so that a

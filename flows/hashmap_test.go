@@ -74,6 +74,16 @@ func TestHashmapCollisions(t *testing.T) {
 	}
 }
 
+// held returns how many chunks the garbage collector must keep for m.
+func held[V any](m *hashmap[V]) (n int) {
+	for _, c := range m.chunks[:cap(m.chunks)] {
+		if c != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // TestHashmapShrinks: what a burst took is given back.
 func TestHashmapShrinks(t *testing.T) {
 	m := newHashmap[uint64](1 << 20)
@@ -88,8 +98,8 @@ func TestHashmapShrinks(t *testing.T) {
 			m.get(&k, processSeed.hash(&k))
 		}
 	}
-	if len(m.chunks) > 4 || len(m.slots) > 4*minSlots {
-		t.Errorf("after a burst the map keeps %d chunks and %d slots for ten keys", len(m.chunks), len(m.slots))
+	if held(&m) > 4 || len(m.slots) > 4*minSlots {
+		t.Errorf("after a burst the map keeps %d chunks and %d slots for ten keys", held(&m), len(m.slots))
 	}
 }
 
@@ -119,6 +129,28 @@ func TestHashSpreads(t *testing.T) {
 	}
 }
 
+// TestHashTakesAll: no word of the seed and no bit of the key is without influence.
+func TestHashTakesAll(t *testing.T) {
+	k, s := Key{1 << 63, 2, 3, 4, 5}, seed{6, 7, 8, 9}
+	was := s.hash(&k)
+	for i := range s {
+		other := s
+		if other[i]++; other.hash(&k) == was {
+			t.Errorf("word %d of the seed does not matter", i)
+		}
+	}
+	for bit := range 64 {
+		for i := range 5 {
+			other := k
+			words := [...]*uint64{&other.srcHi, &other.srcLo, &other.dstHi, &other.dstLo, &other.rest}
+			*words[i] ^= 1 << bit
+			if s.hash(&other) == was || other.equal(&k) || k.equal(&other) {
+				t.Errorf("bit %d of word %d does not matter", bit, i)
+			}
+		}
+	}
+}
+
 // TestHashIsSeeded: another seed, another order.
 func TestHashIsSeeded(t *testing.T) {
 	a, b := seed{1, 2, 3, 4}, seed{1, 2, 3, 5}
@@ -138,4 +170,156 @@ func TestHashIsSeeded(t *testing.T) {
 	if processSeed == (seed{}) {
 		t.Error("the process has no seed")
 	}
+}
+
+// keysWith returns the first n keys from numbered(from) on whose hash is wanted.
+func keysWith(n, from int, wanted func(hash uint64) bool) (ks []Key) {
+	for i := from; len(ks) < n; i++ {
+		if k := numbered(i); wanted(processSeed.hash(&k)) {
+			ks = append(ks, k)
+		}
+	}
+	return ks
+}
+
+// check fails unless m holds exactly want, and every word can be found from its home.
+func check(t *testing.T, m *hashmap[int], want map[Key]int) {
+	t.Helper()
+	words := 0
+	for _, w := range m.slots {
+		if w != 0 {
+			words++
+		}
+	}
+	if live := m.n - len(m.free); live != len(want) || words != len(want) || 2*words > len(m.slots) {
+		t.Fatalf("%d cells live, %d words in %d slots, want %d", live, words, len(m.slots), len(want))
+	}
+	for k, v := range want {
+		if c, made, ok := m.get(&k, processSeed.hash(&k)); made || !ok || m.at(c).val != v {
+			t.Fatalf("key %d is lost", k.srcLo)
+		}
+	}
+}
+
+// TestHashmapRemoveCloses holes in a run of words that begins in the last slots and
+// goes on in the first: whatever is removed, in any order, the others stay.
+func TestHashmapRemoveCloses(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 50 {
+		m, want := newHashmap[int](1000), map[Key]int{}
+		// Homes in the last four and the first two of 256 slots, mixed.
+		keys := keysWith(60, r.IntN(1<<30), func(h uint64) bool { return h>>56 >= 252 || h>>56 < 2 })
+		for step := range 400 {
+			k := keys[r.IntN(len(keys))]
+			c, made, _ := m.get(&k, processSeed.hash(&k))
+			if _, known := want[k]; made == known {
+				t.Fatalf("step %d: made %v, known %v", step, made, known)
+			}
+			if r.IntN(2) == 0 {
+				m.remove(c)
+				delete(want, k)
+			} else {
+				m.at(c).val, want[k] = step, step
+			}
+			if len(m.slots) != minSlots {
+				t.Fatalf("%d slots for at most 60 keys", len(m.slots))
+			}
+			check(t, &m, want)
+		}
+	}
+}
+
+// TestHashmapEqualTags: keys whose tags are equal are told apart by the key, and the
+// right one of them is removed.
+func TestHashmapEqualTags(t *testing.T) {
+	byTag := map[uint32]Key{}
+	for i, pairs := 0, 0; pairs < 3; i++ {
+		k := numbered(i)
+		tag := uint32(processSeed.hash(&k) >> 32)
+		other, ok := byTag[tag]
+		byTag[tag] = k
+		if !ok {
+			continue
+		}
+		pairs++
+		for _, gone := range []Key{k, other} {
+			m, want := newHashmap[int](10), map[Key]int{k: 1, other: 2}
+			for k, v := range want {
+				c, _, _ := m.get(&k, processSeed.hash(&k))
+				m.at(c).val = v
+			}
+			check(t, &m, want)
+			c, _, _ := m.get(&gone, processSeed.hash(&gone))
+			m.remove(c)
+			delete(want, gone)
+			check(t, &m, want)
+		}
+	}
+}
+
+// TestHashmapProbes: no key of a scan is far from its home.
+func TestHashmapProbes(t *testing.T) {
+	scans := map[string]func(i uint64) Key{
+		"ports":   func(i uint64) Key { return Key{srcLo: mapped | 1, dstLo: mapped | 2, rest: i << 32} },
+		"hosts":   func(i uint64) Key { return Key{srcLo: mapped | 1, dstLo: mapped | i, rest: 443 << 32} },
+		"spoofed": func(i uint64) Key { return Key{srcLo: mapped | i*0x9e3779b1&0xffffffff, dstLo: mapped | 2} },
+		"subnets": func(i uint64) Key { return Key{srcHi: 0x20010db8<<32 | i<<16, srcLo: 1, dstLo: 1} },
+	}
+	for name, key := range scans {
+		m := newHashmap[int](1 << 20)
+		for i := range uint64(1 << 16) {
+			k := key(i)
+			m.get(&k, processSeed.hash(&k))
+		}
+		mask, far := uint64(len(m.slots)-1), uint64(0)
+		for pos, w := range m.slots {
+			if w != 0 {
+				far = max(far, (uint64(pos)-w>>m.shift)&mask)
+			}
+		}
+		// Half full at the most, random keys lie 30 or so from home at the worst.
+		if far > 200 {
+			t.Errorf("%s: a key is %d slots from its home", name, far)
+		}
+	}
+}
+
+// TestHashmapCompacts: after a burst the keys that stayed lie together in their old
+// order, and the memory of the others is given back.
+func TestHashmapCompacts(t *testing.T) {
+	m, want := newHashmap[int](1<<20), map[Key]int{}
+	const n = 100_000
+	for i := range n {
+		k := numbered(i)
+		c, _, _ := m.get(&k, processSeed.hash(&k))
+		m.at(c).val = i
+	}
+	for i := range n {
+		if i == n/2 {
+			if m.compact(); m.n != n {
+				t.Error("a map is compacted that is half full")
+			}
+		}
+		if k := numbered(i); i%1000 == 7 {
+			want[k] = i
+		} else {
+			c, _, _ := m.get(&k, processSeed.hash(&k))
+			m.remove(c)
+		}
+	}
+	if m.compact(); m.n != n/1000 || len(m.free) != 0 || held(&m) != 1 || len(m.slots) != minSlots {
+		t.Errorf("%d keys in %d cells, %d chunks, %d slots", len(want), m.n, held(&m), len(m.slots))
+	}
+	for i := range uint32(m.n) {
+		if v := m.at(i).val; v != int(i)*1000+7 {
+			t.Fatalf("cell %d holds key %d: the order is lost", i, v)
+		}
+	}
+	check(t, &m, want)
+	for i := range n { // and it grows again
+		k := numbered(i)
+		c, _, _ := m.get(&k, processSeed.hash(&k))
+		m.at(c).val, want[k] = i, i
+	}
+	check(t, &m, want)
 }

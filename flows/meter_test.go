@@ -2,19 +2,22 @@ package flows
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"weir/capture"
 )
 
-// packet returns a raw IPv4 packet.
+// packet returns a raw IP packet.
 func packet(src, dst string, proto uint8, l4 ...byte) capture.Packet {
-	b := make([]byte, 20, 20+len(l4))
-	b[0], b[9], b[3] = 0x45, proto, byte(20+len(l4))
-	s, d := netip.MustParseAddr(src).As4(), netip.MustParseAddr(dst).As4()
-	copy(b[12:], s[:])
-	copy(b[16:], d[:])
-	b = append(b, l4...)
+	s, d := netip.MustParseAddr(src), netip.MustParseAddr(dst)
+	var b []byte
+	if s.Is4() {
+		b = []byte{0x45, 0, 0, byte(20 + len(l4)), 0, 0, 0, 0, 64, proto, 0, 0}
+	} else {
+		b = []byte{0x60, 0, 0, 0, 0, byte(len(l4)), proto, 64}
+	}
+	b = slices.Concat(b, s.AsSlice(), d.AsSlice(), l4)
 	return capture.Packet{Data: b, WireLen: uint32(len(b)), LinkType: capture.LinkRaw, Type: capture.PacketUnknown}
 }
 

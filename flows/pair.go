@@ -210,6 +210,6 @@ func (t *Tracker) emit(v *conv, there, back *cell[tally], reason EndReason, emit
 		r.Key, r.Forward, r.Reverse = there.key, there.val.counters(), back.val.counters()
 		r.First, r.Last = min(there.val.first, back.val.first), max(there.val.last, back.val.last)
 	}
-	r.Start = min(v.start, r.First)
+	r.Start = v.start
 	emit(r)
 }

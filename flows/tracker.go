@@ -14,6 +14,7 @@ type Tracker struct {
 	convs   hashmap[conv]
 	stamp   uint32   // number of the current flush
 	hand    uint32   // the cell that forget and evict look at next
+	swept   int64    // until when forget has gone round, nanoseconds since the Unix epoch
 	started uint64   // flows begun so far
 	joined  []uint32 // conversation of each cell of the table in hand
 	warm    uint64   // keeps the loads that warm the cache alive
@@ -24,7 +25,7 @@ type Tracker struct {
 type TrackerConfig struct {
 	Idle    time.Duration // a flow without packets for this long has ended
 	Active  time.Duration // a flow older than this ends and goes on as a new one
-	Max     int           // conversations remembered; at least as many as a table holds flows
+	Max     int           // conversations remembered; those of one table always find room
 	Uniflow bool          // one record per direction, unpaired
 }
 
@@ -44,13 +45,14 @@ type conv struct {
 type state uint8
 
 const (
-	seenUp   state = 1 << iota // packets in orientation 0
-	seenDown                   // packets in orientation 1
-	finUp                      // FIN in orientation 0
-	finDown                    // FIN in orientation 1
-	reset                      // RST in either
-	ended                      // the end was reported
-	renew                      // cut by the active timeout: its next packet begins a new flow
+	seenUp    state = 1 << iota // packets in orientation 0
+	seenDown                    // packets in orientation 1
+	finUp                       // FIN in orientation 0
+	finDown                     // FIN in orientation 1
+	reset                       // RST in either
+	ended                       // the end was reported
+	straggled                   // and packets came in one interval after it
+	renew                       // cut by the active timeout: its next packet begins a new flow
 )
 
 // NewTracker returns a tracker that remembers nothing yet.
@@ -78,16 +80,17 @@ func (t *Tracker) Flush(table *Table, end int64, final bool, emit func(*Record))
 		}
 	}
 	table.overflowRecords(emit)
-	t.forget(max(sweepLeast, 2*len(t.joined)), end)
+	t.forget(end)
 }
 
 // join finds the conversation of each cell of the table and links the cells to it.
 func (t *Tracker) join(table *Table) {
 	n := table.Len()
-	if cap(t.joined) < n || cap(t.joined) > 4*n+sweepLeast {
+	if cap(t.joined) < n || cap(t.joined) > 4*n+compactLeast {
 		t.joined = make([]uint32, n, n+n/4)
 	}
 	t.joined = t.joined[:n]
+	t.convs.max = max(t.convs.max, n)
 	var keys [batchSize]Key
 	var ways [batchSize]orientation
 	var hashes [batchSize]uint64
@@ -171,14 +174,18 @@ func (t *Tracker) update(key *Key, v *conv, table *Table) {
 		i = u.link
 	}
 	reused := v.state&ended != 0 && syn // the endpoints use their ports again
-	idle := t.cfg.Idle > 0 && first-v.last >= int64(t.cfg.Idle)
 	switch {
-	case v.state == 0 || reused || idle:
+	case v.state == 0 || reused || t.apart(v, first, last):
 		*v = conv{start: first, last: last, stamp: v.stamp, cells: v.cells}
 		t.started++
 	case v.state&renew != 0:
 		v.start, v.state = first, v.state&^renew
 		t.started++
+	}
+	if v.state&straggled != 0 {
+		// Packets in a second interval after the end: it was none. Nobody believed
+		// the RST, or one side alone was seen and the other goes on.
+		v.state &^= ended | straggled | reset | finUp | finDown
 	}
 	v.start, v.last, v.state = min(v.start, first), max(v.last, last), v.state|seen
 	if by > v.by && !t.cfg.Uniflow {
@@ -186,12 +193,21 @@ func (t *Tracker) update(key *Key, v *conv, table *Table) {
 	}
 }
 
+// apart reports whether the idle timeout lies between v's packets and the time
+// from first to last. That time is before them where a clock was set back or an
+// older capture follows a newer one.
+func (t *Tracker) apart(v *conv, first, last int64) bool {
+	idle := int64(t.cfg.Idle)
+	return idle > 0 && (first-v.last >= idle || v.start-last >= idle)
+}
+
 // endReason says whether a conversation ends with the interval, and why.
 func (t *Tracker) endReason(v *conv, end int64, final bool) EndReason {
 	idle := t.cfg.Idle > 0 && end-v.last >= int64(t.cfg.Idle)
 	switch {
 	case v.state&ended != 0:
-		return EndNone // stragglers: the end was told before
+		v.state |= straggled
+		return EndNone // the end was told before
 	case v.finished():
 		v.state |= ended
 		return EndEnd
@@ -213,23 +229,32 @@ func (v *conv) finished() bool {
 	return v.state&reset != 0 || fin == seen
 }
 
-// sweepLeast is how many cells forget looks at in every flush, so that a
-// tracker that has seen a burst shrinks again in quiet hours. It is bounded
-// because a capture whose clock jumps about may cause a flush per packet.
-const sweepLeast = 8192
+// sweepLeast is how many cells forget looks at in every flush, whatever the clock
+// says. It is small because a capture whose clock jumps to and fro may cause a
+// flush per packet.
+const sweepLeast = 512
 
-// forget looks at the next n cells and frees those of conversations that are
-// idle at time now.
-func (t *Tracker) forget(n int, now int64) {
+// forget frees conversations that are idle at time now, an interval's end. It
+// goes round all cells once in each idle timeout, and at least as fast as the
+// intervals bring new ones.
+func (t *Tracker) forget(now int64) {
 	if t.cfg.Idle <= 0 {
 		return
 	}
+	n := 2 * len(t.joined)
+	if now > t.swept {
+		rounds := float64(now-t.swept) / float64(t.cfg.Idle)
+		n += int(min(rounds, 1) * float64(t.convs.n))
+		t.swept = now
+	}
+	n = max(n, sweepLeast)
 	for range min(n, t.convs.n) {
 		c := t.next()
-		if v := &t.convs.at(c).val; v.state != 0 && now-v.last >= int64(t.cfg.Idle) {
+		if v := &t.convs.at(c).val; v.state != 0 && t.apart(v, now, now) {
 			t.drop(c)
 		}
 	}
+	t.convs.compact()
 }
 
 // evict makes room by dropping the next conversation that was not seen in this

@@ -184,21 +184,42 @@ func TestTrackerIsBounded(t *testing.T) {
 	}
 }
 
-// TestTrackerForgets: what is idle goes, and what it took can be used again.
+// TestTrackerForgets what is idle, within a round of all cells in each idle timeout,
+// and gives back what it took.
 func TestTrackerForgets(t *testing.T) {
-	tracker := NewTracker(TrackerConfig{Max: 100_000, Idle: 10})
-	meter := NewMeter(NewDecoder(nil), NewTable(100_000))
-	meter.Add(traffic(20_000, 50_000))
-	table, _ := meter.Rotate(NewTable(10))
-	ignore := func(*Record) {}
-	tracker.Flush(table, 0, false, ignore)
-	before := tracker.convs.n
-	quiet := NewTable(10)
-	for range 2 * before / sweepLeast {
-		tracker.Flush(quiet, 1<<50, false, ignore)
+	const flows, last = 40_000, 1000
+	tracker := NewTracker(TrackerConfig{Max: 10 * flows, Idle: 10})
+	meter := NewMeter(NewDecoder(nil), NewTable(flows))
+	for i := range flows {
+		meter.Add([]capture.Packet{at(last, udp(a, b, uint16(i), uint16(i>>16)))})
 	}
-	if live := tracker.convs.n - len(tracker.convs.free); live != 0 {
-		t.Errorf("%d of %d idle conversations are remembered", live, before)
+	table, _ := meter.Rotate(nil)
+	ignore := func(*Record) {}
+	tracker.Flush(table, last+1, false, ignore)
+	live := func() int { return tracker.convs.n - len(tracker.convs.free) }
+	if live() != flows {
+		t.Fatalf("%d conversations of %d", live(), flows)
+	}
+	quiet := NewTable(10)
+	for _, now := range []int64{last + 9, last, last - 9} {
+		if tracker.Flush(quiet, now, false, ignore); live() != flows {
+			t.Errorf("at %d, %d of %d conversations are remembered", now, live(), flows)
+		}
+	}
+	// The clock has gone a tenth of the timeout further, then it jumps to and fro.
+	for i, now := range []int64{last + 10, last - 10, last + 10} {
+		if tracker.Flush(quiet, now, false, ignore); live() != flows-flows/10-i*sweepLeast {
+			t.Errorf("at %d, %d of %d conversations are remembered", now, live(), flows)
+		}
+	}
+	if tracker.Flush(quiet, last+30, false, ignore); live() != 0 {
+		t.Errorf("%d of %d conversations are remembered", live(), flows)
+	}
+	if c := &tracker.convs; c.n >= compactLeast || held(c) > compactLeast/chunkCells || len(c.slots) > 4*compactLeast || cap(c.free) > compactLeast {
+		t.Errorf("nothing is remembered in %d cells, %d chunks, %d slots, %d free", c.n, held(c), len(c.slots), cap(c.free))
+	}
+	if cap(tracker.joined) > compactLeast {
+		t.Errorf("room for %d cells is kept for none", cap(tracker.joined))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,7 @@ func newServeCommand() *cobra.Command {
 
 Once the server answers, one line of JSON on standard output says how to reach it:
 addr, http, user, password_file, reader, reader_password_file, data, pid, version.
+With --parent-pid nothing else is said, else standard error has it for people.
 Passwords are made at the first start and kept in the data folder (mode 0600).
 
 Started by root, the server runs as user "weir" if there is one, else as "nobody".`,
@@ -153,7 +155,10 @@ func (o *serveOptions) serve(ctx context.Context) error {
 		Listen: listen.String(), TCPPort: o.tcpPort, HTTPPort: o.httpPort, Data: data.path, Account: as.name,
 		LibraryFD: int(library.Fd()), LockFD: int(data.lock.Fd()), ParentFD: parent, ErrorsAsJSON: o.errorsAsJSON,
 	}
-	return cfg.exec(as)
+	err = cfg.exec(as)
+	runtime.KeepAlive(library) // or the garbage collector may close what cfg names
+	runtime.KeepAlive(data)
+	return err
 }
 
 // exec replaces this program by the engine.

@@ -87,6 +87,7 @@ func (s *server) serve() error {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	s.stopPipe = write
+	defer read.Close() // not before: the engine knows it by its number only
 	go s.stopOn(sigs)
 	ctx, cancel := context.WithCancel(context.Background())
 	announce := make(chan error, 1)
@@ -181,6 +182,9 @@ func (s *server) announce(ctx context.Context) error {
 		return fmt.Errorf("say how to reach the server: %w", err)
 	}
 	s.announced = true
+	if s.cfg.ParentFD >= 0 {
+		return nil // the parent has the line above and tells its user in its own words
+	}
 	fmt.Fprintf(os.Stderr, "ClickHouse %s answers at %s and http://%s/, user %s, password in %s; Ctrl-C ends it\n",
 		st.Version, st.Addr, st.HTTP, st.User, st.PasswordFile)
 	return nil
@@ -236,6 +240,12 @@ func reach(path string) error {
 	}
 }
 
+// standardFiles are the files that os.Stdin, os.Stdout and os.Stderr name at the
+// start. They own the descriptors 0, 1 and 2 for the life of the process: an
+// os.File that nothing refers to is closed by the garbage collector, and the next
+// file that the engine opens would then be its standard output.
+var standardFiles = [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
+
 // keepStandardFiles lets os.Stdout and os.Stderr go on as they are and gives
 // descriptors 1 and 2, on which the engine and the C library write, to log.
 func keepStandardFiles(log *os.File) error {
@@ -244,7 +254,7 @@ func keepStandardFiles(log *os.File) error {
 		if err != nil {
 			return fmt.Errorf("keep descriptor %d: %w", fd, err)
 		}
-		*f = os.NewFile(uintptr(kept), (*f).Name())
+		*f = os.NewFile(uintptr(kept), standardFiles[fd].Name())
 		if err := unix.Dup2(int(log.Fd()), fd); err != nil {
 			return fmt.Errorf("redirect descriptor %d: %w", fd, err)
 		}

@@ -91,7 +91,11 @@ const (
 	codeKeeper            = 999
 )
 
-// hints say what to do about a code.
+// hintNoSpace promises nothing about the failed insert, of which some days or the
+// table without its roll-up may be stored.
+const hintNoSpace = "free space on the server's disk, then send it all again: under the same token nothing counts twice"
+
+// hint says what to do about a code.
 func (s *server) hint(code int32, message string) string {
 	switch code {
 	case codeAuthentication:
@@ -105,7 +109,7 @@ func (s *server) hint(code int32, message string) string {
 	case codeMemory:
 		return "the server is short of memory: raise max_memory_usage or max_server_memory_usage, or ask for less at a time"
 	case codeNoSpace:
-		return "free space on the server's disk; nothing of this batch was stored"
+		return hintNoSpace
 	case codeTooManyParts:
 		return "the server merges more slowly than batches arrive: send larger batches, or fewer"
 	case codeTimeout, codeTooSlow:
@@ -118,7 +122,7 @@ func (s *server) hint(code int32, message string) string {
 		return "the server is busy: try again later"
 	case codeCannotWrite:
 		if strings.Contains(message, "errno: 28") || strings.Contains(message, "No space left") {
-			return "free space on the server's disk; nothing of this batch was stored"
+			return hintNoSpace
 		}
 	}
 	return ""

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -27,6 +28,13 @@ type SinkOptions struct {
 	MaxRows int
 	// Patience bounds the attempts at one insert, all together; 0 means 5 min.
 	Patience time.Duration
+	// Report, if not nil, is told of outages: once when an insert has failed and
+	// will be tried again, with an error that says why and until when, and once
+	// with nil when an insert has succeeded since. It is called from goroutines of
+	// the sink, never by two at a time, and holds inserts up until it returns. Of
+	// an outage that outlasts Patience there is no end to tell; the error comes from
+	// Write, Flush or Close.
+	Report func(error)
 }
 
 const (
@@ -40,8 +48,6 @@ const (
 	maxDays = 50
 	// maxLedgers bounds the ledger rows that wait for the next insert.
 	maxLedgers = 1 << 14
-	firstPause = 200 * time.Millisecond
-	maxPause   = 10 * time.Second
 	secondsDay = 24 * 60 * 60
 )
 
@@ -63,6 +69,8 @@ type Sink struct {
 	err      error           // the first failure seen; nothing is sent after it
 	life     context.Context // ends all inserts
 	stop     context.CancelFunc
+	stored   atomic.Uint64 // records of the inserts that the server has acknowledged
+	outage   outage
 }
 
 // inFlight is how many inserts are under way at a time.
@@ -120,6 +128,10 @@ func NewSink(ctx context.Context, o Options, so SinkOptions) (*Sink, error) {
 // are enough. It allocates nothing per record but what the driver needs per
 // insert. An insert that failed is reported by a later call, by Close at the last.
 func (s *Sink) Write(ctx context.Context, b *flows.Batch) error {
+	return s.withCount(s.take(ctx, b))
+}
+
+func (s *Sink) take(ctx context.Context, b *flows.Batch) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -162,7 +174,15 @@ func (s *Sink) Flush(ctx context.Context) error {
 		s.fail(s.last.err)
 		s.last = nil
 	}
-	return s.err
+	return s.withCount(s.err)
+}
+
+// withCount says besides an error what there is all the same.
+func (s *Sink) withCount(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w; the server has acknowledged %d records", err, s.stored.Load())
 }
 
 func (s *Sink) fail(err error) {
@@ -206,6 +226,9 @@ func (s *Sink) fly(ctx context.Context, f *flight) {
 	if f.rows.n > 0 {
 		token := fmt.Sprintf("%s/%016x", f.token, f.rows.sum())
 		o.err = s.retry(ctx, func(ctx context.Context) error { return s.sendRows(ctx, f, token) })
+		if o.err == nil {
+			s.stored.Add(uint64(f.rows.n))
+		}
 	}
 	if o.before != nil {
 		<-o.before.done
@@ -230,29 +253,6 @@ func (s *Sink) Close(ctx context.Context) error {
 		err = cerr
 	}
 	return err
-}
-
-// retry calls send until it succeeds, fails for good, or patience ends.
-func (s *Sink) retry(ctx context.Context, send func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.options.Patience)
-	defer cancel()
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		err := s.attempt(ctx, send)
-		if err == nil || !retryable(err) || ctx.Err() != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("gave up after %v: %w", s.options.Patience, err)
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (s *Sink) attempt(ctx context.Context, send func(context.Context) error) error {
-	ctx, cancel := s.deadline(ctx)
-	defer cancel()
-	return send(ctx)
 }
 
 // insertContext carries the settings that make an insert count once.

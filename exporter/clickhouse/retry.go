@@ -1,0 +1,81 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Pauses between attempts double from the first to the longest.
+const (
+	firstPause = 200 * time.Millisecond
+	maxPause   = 10 * time.Second
+)
+
+// retry calls send until it succeeds, fails for good, or patience or ctx ends.
+// However it ends, the error holds the last failure that was the server's.
+func (s *Sink) retry(ctx context.Context, send func(context.Context) error) error {
+	until := time.Now().Add(s.options.Patience)
+	bounded, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	var last error
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		err := s.attempt(bounded, send)
+		if err == nil {
+			s.outage.end(s.options.Report)
+			return nil
+		}
+		if bounded.Err() == nil {
+			if !retryable(err) {
+				return err
+			}
+			last = err
+			s.outage.begin(s.options.Report, fmt.Errorf("%w; trying again for %v, until %s",
+				err, s.options.Patience, until.Format(time.TimeOnly)))
+			select {
+			case <-bounded.Done():
+			case <-time.After(pause):
+				continue
+			}
+		}
+		if last == nil {
+			last = err // cut short by the end of the time, which it says
+		}
+		if ctx.Err() == nil {
+			return fmt.Errorf("gave up after %v: %w", s.options.Patience, last)
+		}
+		return fmt.Errorf("interrupted (%w): %w", ctx.Err(), last)
+	}
+}
+
+func (s *Sink) attempt(ctx context.Context, send func(context.Context) error) error {
+	ctx, cancel := s.deadline(ctx)
+	defer cancel()
+	return send(ctx)
+}
+
+// outage is whether inserts fail. Those that fail at the same time are one outage,
+// and the first that succeeds is its end.
+type outage struct {
+	mu sync.Mutex // held during report, which keeps what it is told in order
+	on bool
+}
+
+func (o *outage) begin(report func(error), err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.on && report != nil {
+		report(err)
+	}
+	o.on = true
+}
+
+func (o *outage) end(report func(error)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.on && report != nil {
+		report(nil)
+	}
+	o.on = false
+}
