@@ -70,7 +70,7 @@ type Meter struct {
 	decoder *Decoder
 	table   *Table
 	ledger  Ledger
-	decoded Decoded
+	decoded *Decoded // of Add
 }
 
 // NewMeter returns a meter that fills table.
@@ -80,9 +80,12 @@ func NewMeter(decoder *Decoder, table *Table) *Meter {
 
 // Add meters packets. It keeps nothing of them and does not allocate per packet.
 func (m *Meter) Add(packets []capture.Packet) {
+	if m.decoded == nil {
+		m.decoded = new(Decoded)
+	}
 	for len(packets) > 0 {
-		packets = m.decoder.Decode(&m.decoded, packets)
-		m.Count(&m.decoded)
+		packets = m.decoder.Decode(m.decoded, packets)
+		m.Count(m.decoded)
 	}
 }
 

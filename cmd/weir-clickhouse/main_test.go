@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -16,6 +17,13 @@ const asProgram = "WEIR_CLICKHOUSE_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	_, second := os.LookupEnv(engineEnv) // after it has replaced itself
+	if second {
+		debug.SetGCPercent(1) // so that a file which nothing keeps open is closed early
+	}
+	if dir := os.Getenv(asRedirected); dir != "" {
+		redirected(dir)
+		os.Exit(0)
+	}
 	if second || os.Getenv(asProgram) != "" {
 		main()
 		os.Exit(0)

@@ -4,21 +4,31 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // start starts a replay of standard input, which stays open after the capture.
 func start(t *testing.T, stdout *os.File, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	t.Helper()
+	stderr = new(bytes.Buffer)
+	return startTo(t, stdout, stderr, args...), stderr
+}
+
+func startTo(t *testing.T, stdout *os.File, stderr io.Writer, args ...string) *exec.Cmd {
+	t.Helper()
 	path, err := buildProgram()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, stderr = exec.Command(path, append([]string{"replay"}, args...)...), new(bytes.Buffer)
+	cmd := exec.Command(path, append([]string{"replay"}, args...)...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -36,7 +46,58 @@ func start(t *testing.T, stdout *os.File, args ...string) (cmd *exec.Cmd, stderr
 	}
 	// The program may end before it has read everything.
 	go w.Write(text)
-	return cmd, stderr
+	return cmd
+}
+
+// terminal returns both ends of a new one.
+func terminal(t *testing.T) (screen, program *os.File) {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	if err := unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return screen, program
+}
+
+// TestProgress: a terminal shows how far a replay is, unless told not to.
+func TestProgress(t *testing.T) {
+	screen, program := terminal(t)
+	cmd := startTo(t, nil, program, "--output", "none", "-")
+	program.Close()
+	shown := bufio.NewReader(screen)
+	text, err := shown.ReadString('B') // of "848 kB"
+	if err != nil || !strings.Contains(text, "replay -") || !strings.Contains(text, "kB") {
+		t.Errorf("the terminal shows %q, %v", text, err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	rest, _ := io.ReadAll(shown) // ends with an error, as terminals do
+	if !strings.Contains(string(rest), "packets=6529 ") {
+		t.Errorf("after the bar the terminal shows %q", rest)
+	}
+
+	screen, program = terminal(t)
+	cmd = startTo(t, nil, program, "--output", "none", "--no-progress", captures+"/long.pcap")
+	program.Close()
+	all, _ := io.ReadAll(screen)
+	cmd.Wait()
+	if !strings.HasPrefix(string(all), "packets=6529 ") {
+		t.Errorf("with --no-progress the terminal shows %q", all)
+	}
 }
 
 // TestInterrupt: an interrupt ends the input; what was read is written and counted.

@@ -47,9 +47,11 @@ func (p *progress) file(path string, m measured) {
 		progressbar.OptionSetWriter(p.w),
 		progressbar.OptionSetDescription(fmt.Sprintf("replay %s", filepath.Base(path))),
 		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowCount(),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionSetRenderBlankState(false),
 	)
+	bar.StartWithoutRender() // or it takes its first update for its start
 	p.stop = make(chan struct{})
 	p.wait.Go(func() {
 		tick := time.NewTicker(200 * time.Millisecond)
