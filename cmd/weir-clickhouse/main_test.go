@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -18,7 +17,7 @@ const asProgram = "WEIR_CLICKHOUSE_TEST_AS_PROGRAM"
 func TestMain(m *testing.M) {
 	_, second := os.LookupEnv(engineEnv) // after it has replaced itself
 	if second {
-		debug.SetGCPercent(1) // so that a file which nothing keeps open is closed early
+		go collectOnSignal()
 	}
 	if dir := os.Getenv(asRedirected); dir != "" {
 		redirected(dir)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,10 +12,12 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +68,21 @@ func collect() {
 	}
 }
 
+const collected = "collected\n"
+
+// collectOnSignal runs the collector in a server of the tests when they ask for it:
+// what the engine opens next would be descriptor 1 if that were free.
+func collectOnSignal() {
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, syscall.SIGUSR1)
+	for range sigs {
+		for range 2 {
+			collect()
+		}
+		fmt.Fprint(os.Stderr, collected)
+	}
+}
+
 // TestStandardFilesStay: the descriptors that the engine writes on are the log's
 // for good, however often the garbage collector runs.
 func TestStandardFilesStay(t *testing.T) {
@@ -105,11 +123,36 @@ func TestTokenOutlivesRestart(t *testing.T) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // as /proc names it
+		t.Fatal(err)
+	}
 	data := filepath.Join(dir, "data")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	defer write.Close()
+	stderr := bufio.NewReader(read)
+	console := filepath.Join(data, logsDir, "console.log")
 	for life := range 3 {
-		s, err := local.Start(t.Context(), local.Options{Binary: self, DataDir: data, NoProgress: true, Stderr: os.Stderr})
+		s, err := local.Start(t.Context(), local.Options{Binary: self, DataDir: data, NoProgress: true, Stderr: write})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if err := syscall.Kill(s.PID, syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		for line := ""; line != collected; {
+			if line, err = stderr.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, fd := range []string{"1", "2"} {
+			name, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", s.PID, fd))
+			if err != nil || name != console {
+				t.Errorf("life %d: descriptor %s is %s, %v; want %s", life+1, fd, name, err, console)
+			}
 		}
 		insertOnce(t, s)
 		if err := s.Stop(context.WithoutCancel(t.Context())); err != nil {
@@ -166,7 +209,7 @@ func insertOnce(t *testing.T, s *local.Server) {
 }
 
 // operation is a line of a deduplication log: what was done, part, id of the block.
-var operation = regexp.MustCompile(`^[12]\t[0-9_]+\t[!-~]+\n$`)
+var operation = regexp.MustCompile(`^[12]\t[0-9a-z_]+\t[!-~]+\n$`)
 
 func checkStore(t *testing.T, data string) {
 	t.Helper()
@@ -205,6 +248,9 @@ func ask(t *testing.T, s *local.Server, query string) string {
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", query, b)
 	}
 	return strings.TrimSpace(string(b))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -190,6 +191,9 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 		fmt.Fprintln(stderr, "weir:", w)
 	}
 	if !m.exported {
+		if f.output == "clickhouse" && f.rebase != "now" {
+			err = fmt.Errorf("%w\nTo send it all again without counting twice what has arrived: the same command with --token %s", err, f.token)
+		}
 		return err // and no counts: nobody knows how much of them arrived
 	}
 	if err = errors.Join(damage, err); err == nil && m.total.Packets > 0 && m.total.Causes[flows.ErrorLinkType] == m.total.Packets {
@@ -277,7 +281,19 @@ func (f *replayFlags) sink(ctx context.Context, cfg *config, out, stderr io.Writ
 		if err != nil {
 			return nil, err
 		}
-		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{Token: f.token, Version: versionString()})
+		if f.token == "" {
+			f.token = rand.Text()
+		}
+		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{
+			Token:   f.token,
+			Version: versionString(),
+			Report: func(err error) {
+				if err == nil {
+					err = errors.New("ClickHouse takes records again")
+				}
+				fmt.Fprintln(stderr, "weir:", err)
+			},
+		})
 	}
 	return nil, usage("--output: %q is not one of table, jsonl, csv, clickhouse, none", f.output)
 }

@@ -61,6 +61,8 @@ func (e *Error) Statement() bool {
 // Codes of the server (src/Common/ErrorCodes.cpp).
 const (
 	codeNoSuchColumn      = 16
+	codeReadAfterEOF      = 32
+	codeCannotReadAll     = 33
 	codeArguments         = 42
 	codeArgumentType      = 43
 	codeUnknownFunction   = 46
@@ -82,8 +84,10 @@ const (
 	codeMemory            = 241
 	codeTableReadOnly     = 242
 	codeNoSpace           = 243
+	codeAborted           = 236
 	codeTooManyParts      = 252
 	codeTooManyBytes      = 307
+	codeCancelled         = 394
 	codeTooManyResult     = 396
 	codeConstraint        = 452
 	codeAccessDenied      = 497
@@ -197,13 +201,15 @@ func oneLine(s string) string {
 }
 
 // retryable reports whether the same batch may succeed a little later: the
-// connection broke, or the server said that it was busy. Whether the server had
+// connection broke, or the server said that it was busy or going down. Whether the server had
 // stored the batch already is then unknown, and does not matter, since a batch
 // keeps its deduplication token.
 func retryable(err error) bool {
 	var exception *clickhouse.Exception
 	if errors.As(err, &exception) {
 		switch exception.Code {
+		case codeReadAfterEOF, codeCannotReadAll, codeAborted, codeCancelled: // what a server that is being stopped answers
+			return true
 		case codeTooManyParts, codeTooManyQueries, codeNoFreeConnection, codeSocketTimeout, codeNetwork, codeTableReadOnly, codeKeeper:
 			return true
 		}

@@ -39,13 +39,13 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 				continue
 			}
 		}
-		if last == nil {
-			last = err // cut short by the end of the time, which it says
+		switch {
+		case last == nil:
+			return err // of the first attempt, which the end of the time cut short
+		case ctx.Err() != nil:
+			return fmt.Errorf("interrupted (%w): %w", ctx.Err(), last)
 		}
-		if ctx.Err() == nil {
-			return fmt.Errorf("gave up after %v: %w", s.options.Patience, last)
-		}
-		return fmt.Errorf("interrupted (%w): %w", ctx.Err(), last)
+		return fmt.Errorf("gave up after %v: %w", s.options.Patience, last)
 	}
 }
 

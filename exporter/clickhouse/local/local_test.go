@@ -4,6 +4,7 @@ package local_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -54,6 +55,19 @@ func TestStartStop(t *testing.T) {
 	}
 	if n := count(t, connect(t, again.Addr, again.User, again.Password), "d.t"); n != 1000 {
 		t.Errorf("%d rows after a restart", n)
+	}
+}
+
+// TestQuiet: how a server is reached is for the one who started it to say.
+func TestQuiet(t *testing.T) {
+	var stderr bytes.Buffer
+	o := options(t, dataDir(t))
+	localtest.Start(t) // which fetches the engine if it must, and that is told
+	o.Stderr = &stderr
+	s := start(t, o)
+	stop(t, s)
+	if stderr.Len() > 0 {
+		t.Errorf("the server said %q", &stderr)
 	}
 }
 
@@ -310,8 +324,12 @@ func TestDownloadFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":/usr/bin:/bin")
-	_, err := local.Start(t.Context(), local.Options{Binary: binary, DataDir: dataDir(t), CacheDir: t.TempDir()})
+	var stderr bytes.Buffer
+	_, err := local.Start(t.Context(), local.Options{Binary: binary, DataDir: dataDir(t), CacheDir: t.TempDir(), Stderr: &stderr})
 	if err == nil || !strings.Contains(err.Error(), "EREFUSED") || errors.Is(err, exec.ErrNotFound) {
 		t.Errorf("%v", err)
+	}
+	if !strings.Contains(stderr.String(), " MB)\n") {
+		t.Errorf("the download was announced by %q", &stderr)
 	}
 }

@@ -1,0 +1,196 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"weir/exporter/clickhouse/local"
+	"weir/exporter/clickhouse/local/localtest"
+)
+
+// mortal is a server of the test's own, to be stopped and started again.
+type mortal struct {
+	*local.Server
+	options local.Options
+}
+
+func newMortal(t *testing.T, o local.Options) *mortal {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weir-outage-") // unlike t.TempDir's, one that the server's user can reach
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	o.DataDir, o.NoProgress, o.Stderr = filepath.Join(dir, "data"), true, os.Stderr
+	if o.Binary == "" {
+		o.Binary = localtest.Binary(t)
+	}
+	m := &mortal{options: o}
+	m.start(t)
+	_, port, err := net.SplitHostPort(m.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.options.TCPPort, err = strconv.Atoi(port); err != nil { // the same in its next life
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Stop(context.Background()) })
+	if err := Apply(t.Context(), m.client(), SchemaOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func (m *mortal) start(t *testing.T) {
+	t.Helper()
+	s, err := local.Start(t.Context(), m.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Server = s
+}
+
+func (m *mortal) stop(t *testing.T) {
+	t.Helper()
+	if err := m.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *mortal) client() Options {
+	return Options{Addr: []string{m.Addr}, User: m.User, Password: m.Password, Database: "d", Timeout: 30 * time.Second}
+}
+
+// count checks how many records there are, in the roll-up too.
+func (m *mortal) count(t *testing.T, want string) {
+	t.Helper()
+	a := dial(t, m.client())
+	defer a.close()
+	for table, expr := range map[string]string{"flows": "count()", "flows_1m": "sum(records)"} {
+		if got := a.one(t, expr, a.table(table)); got != want {
+			t.Errorf("%s has %s, want %s", table, got, want)
+		}
+	}
+}
+
+func write(t *testing.T, ctx context.Context, s *Sink, i int) {
+	t.Helper()
+	start := day.Add(time.Duration(i) * 10 * time.Second)
+	if err := s.Write(ctx, batchOf(start, records(10_000, start, uint64(i)))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that goes away between inserts and comes back: the sink says so once
+// each, though two inserts wait for it.
+func TestServerRestarts(t *testing.T) {
+	m := newMortal(t, local.Options{})
+	reports := make(chan error, 100)
+	sink := newSink(t, m.client(), SinkOptions{MaxRows: 10_000, Report: func(err error) { reports <- err }})
+	write(t, t.Context(), sink, 0)
+	if err := sink.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.stop(t)
+	write(t, t.Context(), sink, 1)
+	write(t, t.Context(), sink, 2)
+	first := <-reports
+	var e *Error
+	if !errors.As(first, &e) || e.Table == "" || !strings.Contains(first.Error(), "; trying again for 5m0s, until ") {
+		t.Errorf("reported at first: %v", first)
+	}
+	m.start(t)
+	if err := <-reports; err != nil {
+		t.Errorf("reported at the end: %v", err)
+	}
+	if err := sink.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(reports)
+	for err := range reports {
+		t.Errorf("reported besides: %v", err)
+	}
+	m.count(t, "30000")
+}
+
+// A server that is stopped while inserts are under way, which it answers in many
+// ways, loses none and counts none twice.
+func TestServerStopsAmidInserts(t *testing.T) {
+	m := newMortal(t, local.Options{})
+	down := false // as reported, which is never twice at a time
+	sink := newSink(t, m.client(), SinkOptions{MaxRows: 10_000, Report: func(err error) {
+		if down == (err != nil) {
+			t.Errorf("reported %v after the like", err)
+		}
+		down = err != nil
+	}})
+	begun, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 12 && err == nil; i++ {
+			start := day.Add(time.Duration(i) * 10 * time.Second)
+			err = sink.Write(t.Context(), batchOf(start, records(10_000, start, uint64(i))))
+			if i == 4 {
+				close(begun)
+			}
+		}
+		ended <- errors.Join(err, sink.Close(t.Context()))
+	}()
+	<-begun
+	m.stop(t)
+	m.start(t)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if down {
+		t.Error("the end of the outage was not reported")
+	}
+	m.count(t, "120000")
+}
+
+func TestInterruptedOutageSaysWhy(t *testing.T) {
+	m := newMortal(t, local.Options{})
+	reports := make(chan error, 100)
+	sink := newSink(t, m.client(), SinkOptions{MaxRows: 10_000, Report: func(err error) { reports <- err }})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	write(t, ctx, sink, 0)
+	if err := sink.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	m.stop(t)
+	write(t, ctx, sink, 1)
+	<-reports
+	cancel()
+	err := sink.Close(ctx)
+	var e *Error
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &e) || e.Table != "d.flows" || e.Message == "interrupted" ||
+		!strings.Contains(err.Error(), e.Message) || !strings.HasSuffix(err.Error(), "; the server has acknowledged 10000 records") {
+		t.Errorf("%v", err)
+	}
+	if len(reports) > 0 {
+		t.Errorf("reported besides: %v", <-reports)
+	}
+}
+
+func TestPatienceEndsWithTheCause(t *testing.T) {
+	m := newMortal(t, local.Options{})
+	sink := newSink(t, m.client(), SinkOptions{Patience: time.Second})
+	m.stop(t)
+	write(t, t.Context(), sink, 0)
+	err := sink.Close(t.Context())
+	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "gave up after 1s: ") {
+		t.Errorf("%v", err)
+	}
+}
