@@ -63,7 +63,8 @@ func (e *Exporter) Run(ctx context.Context, in <-chan *flows.Batch) error {
 		closeCtx, cancel = context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 	}
-	if cerr := e.sink.Close(closeCtx); cerr != nil && !errors.Is(err, cerr) {
+	// A sink that has failed says so again when it is closed: once is enough.
+	if cerr := e.sink.Close(closeCtx); cerr != nil && (err == nil || err == ctx.Err()) {
 		err = errors.Join(err, cerr)
 	}
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -185,7 +186,9 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 	// the progress bar.
 	var damage error
 	m.damaged = func(err error) { damage = errors.Join(damage, err) }
+	patience := interrupted(ctx, stderr)
 	err = m.run(ctx, in.next, sink)
+	patience()
 	p.done()
 	for _, w := range in.unsupported(m) {
 		fmt.Fprintln(stderr, "weir:", w)
@@ -215,6 +218,29 @@ func (f *replayFlags) run(cmd *cobra.Command, cfg *config, files []string) error
 		return &exitError{exitDamaged, err, true}
 	}
 	return &exitError{exitFailure, err, true}
+}
+
+// interrupted tells somebody who has interrupted the replay and waits for more
+// than a second what for. The function that it returns ends the watch.
+func interrupted(ctx context.Context, stderr io.Writer) (done func()) {
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-ended:
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+			fmt.Fprintln(stderr, "weir: interrupted; writing what was read. Interrupt again to give up")
+		case <-ended:
+		}
+	})
+	return func() {
+		close(ended)
+		watch.Wait()
+	}
 }
 
 // sharesTerminal reports whether records go to a terminal, where a progress bar
