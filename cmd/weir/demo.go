@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -291,12 +292,13 @@ func (d *demo) reach() string {
 
 // wait says how to ask further, and keeps the server that the demo started for it.
 func (d *demo) wait(ctx context.Context) error {
-	fmt.Fprintln(d.out)
 	if d.server != nil && d.noWait {
-		fmt.Fprintln(d.out, "To ask further, start the server again: weir-clickhouse serve")
+		fmt.Fprintf(d.out, "\nTo ask further, start the server again (%s serve) and then, for instance:\n",
+			filepath.Join(filepath.Dir(os.Args[0]), local.BinaryName))
+	} else {
+		fmt.Fprint(d.out, "\nAsk further, for instance:\n")
 	}
-	fmt.Fprintf(d.out, `Ask further, for instance:
-  %[2]s query flows %[1]s --where "dst_port = 53" --limit 5
+	fmt.Fprintf(d.out, `  %[2]s query flows %[1]s --where "dst_port = 53" --limit 5
   %[2]s query top %[1]s --by dst_ip,dst_port --sort flows
   %[2]s query --help
 `, d.reach(), os.Args[0])
