@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/csv"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"weir/exporter/clickhouse"
@@ -181,12 +185,7 @@ func TestDemo(t *testing.T) {
 	if filepath.Dir(program) == filepath.Dir(server) {
 		t.Fatal("the test wants the server found in PATH")
 	}
-	data := t.TempDir()
-	for _, dir := range []string{filepath.Dir(data), data} { // root's server runs as another user
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	data := openDir(t)
 	for range 2 {
 		r := weirEnv(t, []string{"PATH=" + path, "LC_ALL=C.UTF-8"}, nil, "demo", "--no-wait", "--data", data)
 		if r.code != exitOK {
@@ -198,4 +197,49 @@ func TestDemo(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDemoCtrlC: the signal of a terminal goes to the demo and to all that it has
+// started; the demo stops its server in good order.
+func TestDemoCtrlC(t *testing.T) {
+	program, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "demo", "--data", openDir(t))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(localtest.Binary(t))+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "until Ctrl-C") {
+			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v: %s", err, stderr.String())
+	}
+}
+
+// openDir returns a temporary folder that others may enter: started by root, the
+// server runs as another user.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // BinaryName is the name of the server's program.
@@ -66,6 +67,9 @@ func start(ctx context.Context, o Options) (*Server, error) {
 	}
 	cmd := exec.Command(binary, o.args()...)
 	cmd.Stderr = o.Stderr
+	// Ctrl-C goes to the whole process group. It is for this process, which then
+	// stops the server: a server that gets two signals does not stop in good order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
