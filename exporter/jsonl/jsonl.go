@@ -8,23 +8,18 @@ package jsonl
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"weir/exporter"
 	"weir/flows"
 )
 
-// flushSize is how many bytes are gathered before they are written out.
-const flushSize = 64 << 10
-
 // Sink is an [exporter.Sink] that writes JSON lines.
 type Sink struct {
-	w      io.Writer
+	out    exporter.Gather
 	shared []field // the same for all records of a batch
 	own    []field
 	prefix []byte // the shared fields of the batch at hand
-	buf    []byte
 }
 
 // field is a column with its name as it stands in the object, comma and colon included.
@@ -37,7 +32,7 @@ type field struct {
 // New returns a sink that writes to w. Uniflow leaves out what only paired
 // records have. The sink does not close w.
 func New(w io.Writer, uniflow bool) *Sink {
-	s := &Sink{w: w, buf: make([]byte, 0, flushSize+4096)}
+	s := &Sink{out: exporter.NewGather(w, "JSON lines")}
 	for i, c := range exporter.Select(exporter.Shown, uniflow) {
 		f := field{Column: c, label: `,"` + c.Name + `":`, quoted: c.Kind != exporter.Uint && c.Kind != exporter.Int}
 		if i == 0 {
@@ -56,11 +51,11 @@ func New(w io.Writer, uniflow bool) *Sink {
 func (s *Sink) Write(_ context.Context, b *flows.Batch) error {
 	s.prefix = appendFields(s.prefix[:0], s.shared, b, nil)
 	for i := range b.Records {
-		s.buf = append(s.buf, s.prefix...)
-		s.buf = appendFields(s.buf, s.own, b, &b.Records[i])
-		s.buf = append(s.buf, '}', '\n')
-		if len(s.buf) >= flushSize {
-			if err := s.flush(); err != nil {
+		s.out.Buf = append(s.out.Buf, s.prefix...)
+		s.out.Buf = appendFields(s.out.Buf, s.own, b, &b.Records[i])
+		s.out.Buf = append(s.out.Buf, '}', '\n')
+		if s.out.Full() {
+			if err := s.out.Flush(); err != nil {
 				return err
 			}
 		}
@@ -69,19 +64,7 @@ func (s *Sink) Write(_ context.Context, b *flows.Batch) error {
 }
 
 // Close writes out what is left.
-func (s *Sink) Close(context.Context) error { return s.flush() }
-
-func (s *Sink) flush() error {
-	if len(s.buf) == 0 {
-		return nil
-	}
-	_, err := s.w.Write(s.buf)
-	s.buf = s.buf[:0]
-	if err != nil {
-		return fmt.Errorf("write JSON lines: %w", err)
-	}
-	return nil
-}
+func (s *Sink) Close(context.Context) error { return s.out.Flush() }
 
 func appendFields(dst []byte, fields []field, b *flows.Batch, r *flows.Record) []byte {
 	for i := range fields {

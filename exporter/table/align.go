@@ -8,24 +8,24 @@ import (
 
 // line is one line of columns in the making. All cells are ASCII.
 type line struct {
-	buf  []byte
+	exporter.Gather
 	debt int // columns by which earlier cells were too wide
 }
 
 func left[T string | []byte](l *line, text T, width int) {
-	l.buf = append(l.buf, text...)
+	l.Buf = append(l.Buf, text...)
 	l.pad(width - len(text))
-	l.buf = append(l.buf, ' ')
+	l.Buf = append(l.Buf, ' ')
 }
 
 func right[T string | []byte](l *line, text T, width int) {
 	l.pad(width - len(text))
-	l.buf = append(append(l.buf, text...), ' ')
+	l.Buf = append(append(l.Buf, text...), ' ')
 }
 
 // end writes the last cell of a line.
 func end[T string | []byte](l *line, text T) {
-	l.buf = append(append(l.buf, text...), '\n')
+	l.Buf = append(append(l.Buf, text...), '\n')
 	l.debt = 0
 }
 
@@ -34,7 +34,7 @@ func (l *line) pad(n int) {
 	n -= l.debt
 	l.debt = max(-n, 0)
 	for range n {
-		l.buf = append(l.buf, ' ')
+		l.Buf = append(l.Buf, ' ')
 	}
 }
 

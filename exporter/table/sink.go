@@ -2,7 +2,6 @@ package table
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 // where the addresses are IPv4; the addresses stand last because IPv6 ones may
 // take more.
 type Sink struct {
-	w       io.Writer
 	uniflow bool
 	ascii   bool
 	day     int64 // of the last heading, days since the epoch; -1 = none yet
@@ -29,7 +27,7 @@ type Sink struct {
 // NewSink returns a sink that writes to w. Uniflow leaves out the reverse
 // counters. The sink does not close w.
 func NewSink(w io.Writer, uniflow bool, screen Screen) *Sink {
-	return &Sink{w: w, uniflow: uniflow, ascii: screen.ASCII, day: -1, line: line{buf: make([]byte, 0, flushSize+4096)}}
+	return &Sink{uniflow: uniflow, ascii: screen.ASCII, day: -1, line: line{Gather: exporter.NewGather(w, "table")}}
 }
 
 // Widths of the columns. Together, with a space between any two, they leave
@@ -61,8 +59,8 @@ func (s *Sink) Write(_ context.Context, b *flows.Batch) error {
 			s.heading()
 		}
 		s.record(r)
-		if len(s.line.buf) >= flushSize {
-			if err := s.flush(); err != nil {
+		if s.line.Full() {
+			if err := s.line.Flush(); err != nil {
 				return err
 			}
 		}
@@ -71,34 +69,22 @@ func (s *Sink) Write(_ context.Context, b *flows.Batch) error {
 }
 
 // Close writes out what is left.
-func (s *Sink) Close(context.Context) error { return s.flush() }
-
-func (s *Sink) flush() error {
-	if len(s.line.buf) == 0 {
-		return nil
-	}
-	_, err := s.w.Write(s.line.buf)
-	s.line.buf = s.line.buf[:0]
-	if err != nil {
-		return fmt.Errorf("write table: %w", err)
-	}
-	return nil
-}
+func (s *Sink) Close(context.Context) error { return s.line.Flush() }
 
 // heading names what is the same for the lines that follow, and the first time
 // the columns too.
 func (s *Sink) heading() {
 	if s.header {
-		s.line.buf = append(s.line.buf, '\n')
+		s.line.Buf = append(s.line.Buf, '\n')
 	}
-	s.line.buf = time.Unix(0, s.day*nanosPerDay).UTC().AppendFormat(s.line.buf, "2006-01-02 UTC")
+	s.line.Buf = time.Unix(0, s.day*nanosPerDay).UTC().AppendFormat(s.line.Buf, "2006-01-02 UTC")
 	if s.host != "" {
-		s.line.buf = append(append(s.line.buf, "  host "...), exporter.Escape(s.host, s.ascii)...)
+		s.line.Buf = append(append(s.line.Buf, "  host "...), exporter.Escape(s.host, s.ascii)...)
 	}
 	if s.iface != "" {
-		s.line.buf = append(append(s.line.buf, "  interface "...), exporter.Escape(s.iface, s.ascii)...)
+		s.line.Buf = append(append(s.line.Buf, "  interface "...), exporter.Escape(s.iface, s.ascii)...)
 	}
-	s.line.buf = append(s.line.buf, '\n')
+	s.line.Buf = append(s.line.Buf, '\n')
 	if s.header {
 		return
 	}
