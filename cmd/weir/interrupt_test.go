@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -115,16 +116,30 @@ func TestInterrupt(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	n := 1
-	for lines.Scan() {
-		n++
+	var written uint64
+	for more := true; more; more = lines.Scan() {
+		written += packetsOf(t, lines.Text())
 	}
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != exitFailure {
 		t.Errorf("ended with %v", cmd.ProcessState)
 	}
-	if !strings.Contains(stderr.String(), "interrupted") || summaryOf(t, stderr.String())[0] == 0 {
-		t.Errorf("%d records, and %s", n, stderr)
+	n := summaryOf(t, stderr.String())
+	if !strings.Contains(stderr.String(), "interrupted") || n[0] == 0 || written+n[1]+n[2] != n[0] {
+		t.Errorf("records of %d packets, and %s", written, stderr)
 	}
+}
+
+// packetsOf returns the packets of both directions in a record in JSON.
+func packetsOf(t *testing.T, line string) uint64 {
+	t.Helper()
+	var r struct {
+		Packets        uint64
+		ReversePackets uint64 `json:"reverse_packets"`
+	}
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	return r.Packets + r.ReversePackets
 }
 
 // TestFullDisk: where the records cannot be written, the replay ends although its

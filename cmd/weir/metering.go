@@ -133,7 +133,7 @@ func (m *metering) run(ctx context.Context, next sources, sink exporter.Sink) er
 	var inputErr error
 	group.Go(func() error {
 		defer close(m.decoded)
-		inputErr = m.read(input, next)
+		inputErr = m.read(work, input, next)
 		if work.Err() != nil {
 			return context.Cause(work)
 		}
@@ -158,15 +158,16 @@ func (m *metering) run(ctx context.Context, next sources, sink exporter.Sink) er
 	return inputErr
 }
 
-// read meters all packets of all sources.
-func (m *metering) read(ctx context.Context, next sources) error {
+// read meters all packets of all sources. Once input is done it reads no more, but
+// what it has read still goes its way, which only ctx can cut.
+func (m *metering) read(ctx, input context.Context, next sources) error {
 	for {
-		src, name, err := next(ctx)
+		src, name, err := next(input)
 		if err == nil && src == nil {
 			return nil
 		}
 		if err == nil {
-			err = m.readSource(ctx, src, name)
+			err = m.readSource(ctx, input, src, name)
 			if cerr := src.Close(); err == nil {
 				err = cerr
 			}
@@ -179,11 +180,11 @@ func (m *metering) read(ctx context.Context, next sources) error {
 	}
 }
 
-func (m *metering) readSource(ctx context.Context, src capture.Source, name string) error {
+func (m *metering) readSource(ctx, input context.Context, src capture.Source, name string) error {
 	var ports []*port // by the source's number of the interface
 	for {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if input.Err() != nil {
+			return context.Cause(input)
 		}
 		packets, err := src.NextBatch()
 		if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
