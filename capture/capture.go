@@ -11,6 +11,8 @@
 // Close on that source, and no longer. Whoever wants to keep a packet copies it.
 package capture
 
+import "errors"
+
 // MaxTime bounds [Packet.Time]: 2^62 nanoseconds after the epoch, which is
 // 2116-02-20T23:53:38Z. A source clamps what lies outside 0..MaxTime, so that a
 // hostile timestamp cannot overflow the arithmetic of those who come after it.
@@ -78,8 +80,28 @@ type Packet struct {
 	// GSOSize is the payload octets of each wire segment of a super-packet
 	// (virtio_net_hdr.gso_size), 0 for an ordinary packet.
 	GSOSize uint16
+	// GSOHeader is the octets, from the start of Data, of the headers that each
+	// segment of a super-packet repeats; 0 if they are not known.
+	GSOHeader uint16
+	// RxHash is the flow hash that the kernel or the hardware computed, 0 if it did
+	// not (tpacket3_hdr.tp_rxhash).
+	RxHash uint32
+	// Protocol is the EtherType of what Data begins with, in host byte order. It is
+	// set only if LinkType is [LinkCooked].
+	Protocol uint16
 	// Type says whom the packet was for.
 	Type PacketType
+}
+
+// Segments returns how many packets the wire had: 1, or the segments of a
+// super-packet that the network stack or the card cuts up or has put together
+// (TSO, GSO, GRO).
+func (p *Packet) Segments() int {
+	if p.GSOSize == 0 || p.WireLen <= uint32(p.GSOHeader) {
+		return 1
+	}
+	size := uint32(p.GSOSize)
+	return int((p.WireLen-uint32(p.GSOHeader)-1)/size + 1)
 }
 
 // Interface is one place where a source captures.
@@ -89,16 +111,36 @@ type Interface struct {
 	Name string
 	// LinkType says how its packets begin.
 	LinkType LinkType
+	// Index is the kernel's index of the interface, 0 if there is none.
+	Index int
 }
 
-// Stats are cumulative counts since the source was opened. Reading them resets nothing.
+// Stats are cumulative counts since the source was opened. Reading them resets
+// nothing. Once a source has delivered all it has, Received = Packets + Drops.
 type Stats struct {
-	Packets uint64 // delivered by NextBatch
-	Drops   uint64 // lost because the reader was too slow
-	Freezes uint64 // times that the ring stood still because it was full
+	Packets  uint64 // delivered by NextBatch
+	Received uint64 // that passed the filter, those dropped and those still to be delivered included
+	Drops    uint64 // lost because the reader was too slow
+	Freezes  uint64 // times that the ring stood still because it was full
+	Filtered uint64 // that the filter refused; the kernel does not count them, so 0 where it filters
 }
 
-// Source yields packets in batches. It is not safe for concurrent use.
+// Errors that end or interrupt a capture. Sources wrap them, errors.Is finds them.
+var (
+	// ErrUnblocked is what NextBatch returns once after Unblock.
+	ErrUnblocked = errors.New("capture unblocked")
+	// ErrClosed is what NextBatch returns after Close.
+	ErrClosed = errors.New("capture closed")
+	// ErrLinkGone is what NextBatch returns, after the last packet, when the
+	// interface was deleted. A new interface of the same name is another one.
+	ErrLinkGone = errors.New("interface is gone")
+	// ErrBroken is what NextBatch returns when what fills a ring breaks the rules
+	// of its layout.
+	ErrBroken = errors.New("ring is broken")
+)
+
+// Source yields packets in batches. It belongs to one goroutine, except that
+// Unblock, Stats and Close may be called from any.
 type Source interface {
 	// NextBatch returns the next packets, in the order in which they were seen. An
 	// empty batch without an error is an idle tick. The batch is borrowed until
@@ -110,6 +152,11 @@ type Source interface {
 	Interfaces() []Interface
 	// Stats returns the counts so far.
 	Stats() Stats
-	// Close ends the capture and takes back all borrowed memory.
+	// Unblock makes the call of NextBatch that waits for packets, or else the next
+	// one, return ErrUnblocked. It returns at once. Several calls count as one until
+	// NextBatch has answered them.
+	Unblock() error
+	// Close ends the capture: NextBatch, if it is waiting, returns ErrClosed, and so
+	// do all later calls. Close waits until it has. A second call does nothing.
 	Close() error
 }

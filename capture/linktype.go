@@ -33,6 +33,10 @@ const (
 	LinkGRE        LinkType = 778   // ARPHRD_IPGRE
 	LinkGRE6       LinkType = 823   // ARPHRD_IP6GRE
 	LinkNone       LinkType = 65534 // ARPHRD_NONE: tun, WireGuard
+
+	// LinkCooked is ours: the kernel has taken the link-layer header off
+	// (SOCK_DGRAM of packet(7)), and Packet.Protocol says what follows.
+	LinkCooked LinkType = 1 << 31
 )
 
 var linkNames = map[LinkType]string{
@@ -42,6 +46,7 @@ var linkNames = map[LinkType]string{
 	LinkIPv4: "IPV4", LinkIPv6: "IPV6", LinkSLL2: "LINUX_SLL2", LinkTunnel: "TUNNEL",
 	LinkTunnel6: "TUNNEL6", LinkLoopback: "LOOPBACK", LinkSIT: "SIT", LinkGRE: "IPGRE",
 	LinkGRE6: "IP6GRE", LinkNone: "NONE",
+	LinkCooked: "COOKED",
 }
 
 // Supported reports whether flows can be made of packets of this type.

@@ -18,13 +18,14 @@ const batchSize = 256
 // Reader reads a capture file. It is a [capture.Source]: batches are borrowed until
 // the next call, and only Offset and Size may be called from other goroutines.
 type Reader struct {
-	name   string
-	in     *input
-	window window
-	format format
-	batch  [batchSize]capture.Packet
-	stats  capture.Stats
-	err    error // what NextBatch returns from now on
+	name      string
+	in        *input
+	window    window
+	format    format
+	batch     [batchSize]capture.Packet
+	packets   atomic.Uint64
+	unblocked atomic.Bool
+	err       error // what NextBatch returns from now on
 
 	decompressor string // "gzip", "zstd" or empty
 	closers      []func() error
@@ -147,13 +148,16 @@ func (r *Reader) detectSection() error {
 // ownership. After the last packet the error is io.EOF, or a [*DamagedError], or
 // that of reading the file; it comes alone and from then on always.
 func (r *Reader) NextBatch() ([]capture.Packet, error) {
+	if r.unblocked.Load() && r.unblocked.Swap(false) {
+		return nil, fmt.Errorf("read %s: %w", r.name, capture.ErrUnblocked)
+	}
 	for r.err == nil {
 		n, err := r.format.parse(&r.window, r.batch[:])
 		if err != nil {
 			r.err = r.named(err)
 		}
 		if n > 0 {
-			r.stats.Packets += uint64(n)
+			r.packets.Add(uint64(n))
 			return r.batch[:n], nil
 		}
 		if r.err == nil {
@@ -212,7 +216,17 @@ func (r *Reader) Interfaces() []capture.Interface { return r.format.interfaces()
 
 // Stats returns the number of packets so far. Files do not lose packets; what was
 // lost when they were made is not counted here.
-func (r *Reader) Stats() capture.Stats { return r.stats }
+func (r *Reader) Stats() capture.Stats {
+	n := r.packets.Load()
+	return capture.Stats{Packets: n, Received: n}
+}
+
+// Unblock makes the next call of NextBatch return capture.ErrUnblocked. It does not
+// interrupt a read of the input that is under way. It is safe for concurrent use.
+func (r *Reader) Unblock() error {
+	r.unblocked.Store(true)
+	return nil
+}
 
 // Offset returns how many bytes of the input are read, compressed if it is. It runs
 // ahead of the packets by what is buffered. It is safe for concurrent use.
