@@ -1,0 +1,292 @@
+// Package afring captures with a ring of packets that the kernel shares with the
+// process: TPACKET_V3 of packet(7), described in
+// Documentation/networking/packet_mmap.rst.
+//
+// The ring consists of blocks. The kernel fills one with packets of varying length
+// and hands it over when it is full, or when its retire timeout has passed. A [Ring]
+// describes the packets where they lie, in batches, and gives the block back when
+// its last batch has been used. Nothing is copied, and nothing is allocated per
+// packet or per batch.
+//
+//	ring, err := afring.NewSource("eth0", afring.CaptureLength(filter.MinimalIPv6Transport))
+//	if err != nil {
+//		return err
+//	}
+//	defer ring.Close()
+//	for {
+//		packets, err := ring.NextBatch() // valid until the next call
+//		if err != nil {
+//			return err
+//		}
+//		for i := range packets {
+//			use(&packets[i])
+//		}
+//	}
+//
+// [capture.NewReader] makes packet-at-a-time calls of it.
+package afring
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"weir/capture"
+	"weir/capture/link"
+	"weir/capture/socket"
+)
+
+const (
+	// batchSize is how many packets NextBatch describes at most. Their descriptors
+	// take 16 KiB, half of a small L1 cache.
+	batchSize = 256
+
+	// countEvery is after how many packets the statistics are read: well before
+	// their 32 bits overflow, and too seldom to cost anything.
+	countEvery = 1 << 24
+)
+
+// Ring is a [capture.Source] over a TPACKET_V3 ring.
+//
+// NextBatch belongs to one goroutine. All other methods may be called from any
+// goroutine, at any time: Close, too, never takes memory from under a reader.
+type Ring struct {
+	port      socket.Port
+	gate      *socket.Gate
+	memory    memory // nil when it is given up
+	cleanup   runtime.Cleanup
+	blockSize int
+	blocks    int
+	raw       bool
+	snaplen   uint32
+	ifaces    []capture.Interface
+	group     uint16
+
+	delivered atomic.Uint64
+
+	mu      sync.Mutex // held by NextBatch while it runs, and by Close
+	closed  bool
+	held    bool // the current block is the reader's
+	current int
+	number  uint64 // of the current block
+	cursor  cursor
+	lentLo  int // what the last batch lies in: from lentLo to lentHi of the memory
+	lentHi  int
+	counted uint64 // packets delivered when the statistics were last read
+	batch   [batchSize]capture.Packet
+}
+
+var _ capture.Source = (*Ring)(nil)
+
+// NewSource opens a ring on the interface of that name.
+func NewSource(iface string, options ...Option) (*Ring, error) {
+	var c Config
+	for _, o := range options {
+		o(&c)
+	}
+	l, err := link.ByName(iface)
+	if err != nil {
+		return nil, fmt.Errorf("capture on %s: %w", iface, err)
+	}
+	return Open(l, c)
+}
+
+// NewSourceFromLink opens a ring on an interface.
+func NewSourceFromLink(l link.Link, options ...Option) (*Ring, error) {
+	var c Config
+	for _, o := range options {
+		o(&c)
+	}
+	return Open(l, c)
+}
+
+// Open opens a ring on an interface. It needs CAP_NET_RAW in the network namespace
+// of the calling thread. For its errors see [socket.Open].
+func Open(l link.Link, c Config) (*Ring, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("capture on %s: %w", l.Name, err)
+	}
+	c.setDefaults()
+	s, err := socket.Open(l, &c.Config, kind{&c})
+	if err != nil {
+		return nil, err
+	}
+	var m memory
+	if cerr := s.Control(func(fd uintptr) { m, err = mapRing(int(fd), c.BlockSize*c.Blocks) }); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("capture on %s: %w", l.Name, err)
+	}
+	r := connect(s, m, s.Interface(), s.Raw(), &c)
+	r.group = s.FanoutGroup()
+	return r, nil
+}
+
+// Connect makes a ring of blocks that something other than the kernel fills, laid
+// out as TPACKET_V3 has it with a struct virtio_net_hdr before each packet unless
+// the link type is LinkCooked. pages allocates the memory for them. The first
+// block has the sequence number 1.
+func Connect(p socket.Port, iface capture.Interface, c Config) (r *Ring, pages []byte, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, nil, fmt.Errorf("capture on %s: %w", iface.Name, err)
+	}
+	c.setDefaults()
+	m, err := mapPages(-1, c.BlockSize*c.Blocks, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, nil, fmt.Errorf("capture on %s: %w", iface.Name, err)
+	}
+	return connect(p, m, iface, iface.LinkType != capture.LinkCooked, &c), m, nil
+}
+
+func connect(p socket.Port, m memory, iface capture.Interface, raw bool, c *Config) *Ring {
+	r := &Ring{
+		port: p, memory: m, blockSize: c.BlockSize, blocks: c.Blocks, raw: raw,
+		snaplen: c.CaptureLength.Max(iface.LinkType), ifaces: []capture.Interface{iface}, number: 1,
+	}
+	for i := range r.batch {
+		r.batch[i].LinkType = iface.LinkType
+	}
+	// When the interface is deleted, the block that is being filled still comes, but
+	// only when its time is over.
+	drain := 2*c.RetireTimeout + 100*time.Millisecond
+	r.gate = socket.NewGate(p, iface.Name, func() bool { return r.block().ready() }, drain, c.BusyPoll)
+	// For a program that forgets Close, and for memory that was lent when it was
+	// closed.
+	r.cleanup = runtime.AddCleanup(r, func(m memory) { m.unmap() }, m)
+	return r
+}
+
+func (r *Ring) block() block {
+	at := r.current * r.blockSize
+	return block(r.memory[at : at+r.blockSize])
+}
+
+// NextBatch returns the next packets of the current block, at most 256. It waits
+// for them up to a second, then returns an empty batch. Errors: capture.ErrUnblocked
+// once after Unblock, capture.ErrClosed after Close, capture.ErrLinkGone when
+// the interface was deleted and all its packets are delivered, capture.ErrBroken;
+// all but the first stay. That the interface is down is no error.
+//
+// The packets are borrowed until the next call. The caller may change their
+// descriptors but for LinkType and Interface, which are not written again.
+func (r *Ring) NextBatch() ([]capture.Packet, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lentHi = 0
+	if r.closed {
+		r.letGo()
+	}
+	for {
+		if err := r.gate.Pass(); err != nil {
+			return nil, err
+		}
+		if r.cursor.left > 0 {
+			return r.describe()
+		}
+		if r.held {
+			r.giveBack()
+		}
+		if !r.block().ready() {
+			if empty, err := r.gate.Wait(); empty || err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if !r.cursor.open(r.block(), r.number) {
+			return nil, r.gate.Fail(capture.ErrBroken)
+		}
+		r.held = true
+	}
+}
+
+// describe makes a batch of the current block's next packets.
+func (r *Ring) describe() ([]capture.Packet, error) {
+	from := r.cursor.offset
+	n, ok := r.cursor.next(r.batch[:], r.raw)
+	if !ok {
+		return nil, r.gate.Fail(capture.ErrBroken)
+	}
+	at := r.current * r.blockSize
+	r.lentLo, r.lentHi = at+from, at+r.cursor.offset
+	if r.cursor.left == 0 {
+		r.lentHi = at + len(r.cursor.block)
+	}
+	if total := r.delivered.Add(uint64(n)); total-r.counted >= countEvery {
+		r.counted = total
+		r.port.Counts()
+	}
+	return r.batch[:n], nil
+}
+
+// giveBack returns the current block to the kernel.
+func (r *Ring) giveBack() {
+	r.block().release()
+	r.held = false
+	r.number++
+	if r.current++; r.current == r.blocks {
+		r.current = 0
+	}
+}
+
+// Interfaces returns the one interface of the ring. Its slice must not be changed.
+func (r *Ring) Interfaces() []capture.Interface { return r.ifaces }
+
+// CaptureLength returns the most octets that Packet.Data has.
+func (r *Ring) CaptureLength() uint32 { return r.snaplen }
+
+// FanoutGroup returns the group's number for other rings to join, 0 if there is none.
+func (r *Ring) FanoutGroup() uint16 { return r.group }
+
+// Stats returns the counts since the ring was opened; also after Close, then up to
+// it. Packets that were in the ring at Close are Received, but neither in Packets
+// nor in Drops.
+func (r *Ring) Stats() capture.Stats {
+	return socket.Stats(&r.delivered, r.port)
+}
+
+// Unblock makes NextBatch return capture.ErrUnblocked: now, if it is waiting, else
+// at its next call.
+func (r *Ring) Unblock() error {
+	r.gate.Interrupt()
+	return nil
+}
+
+// Close ends the capture and frees the ring. It waits for a call of NextBatch that
+// is under way, which returns at once. A batch that somebody still reads stays
+// readable, unchanged, until the next call of NextBatch or Close, or until the
+// Ring is garbage.
+func (r *Ring) Close() error {
+	r.gate.Shut()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return r.letGo()
+	}
+	r.closed = true
+	r.gate.Fail(capture.ErrClosed)
+	err := r.port.Close()
+	if r.lentHi == 0 {
+		return errors.Join(err, r.letGo())
+	}
+	// The mapping keeps the socket alive, so its place is taken by memory of the
+	// process: addresses stay valid, and what is lent keeps its content.
+	return errors.Join(err, r.memory.detach(r.lentLo, r.lentHi))
+}
+
+// letGo gives up the memory, which nobody reads any more.
+func (r *Ring) letGo() error {
+	if r.memory == nil {
+		return nil
+	}
+	r.cleanup.Stop()
+	m := r.memory
+	r.memory = nil
+	return m.unmap()
+}

@@ -1,0 +1,362 @@
+package afring_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"weir/capture"
+	"weir/capture/afring"
+	"weir/capture/capturetest"
+	"weir/capture/filter"
+	"weir/capture/socket"
+)
+
+// udp returns an Ethernet frame of size octets with a UDP datagram whose payload
+// begins with a number.
+func udp(size int, number uint64) []byte {
+	f := make([]byte, max(size, 50))
+	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45})
+	binary.BigEndian.PutUint16(f[16:], uint16(len(f)-14))
+	f[22], f[23] = 64, 17
+	copy(f[26:], []byte{10, 99, 0, 1, 10, 99, 0, 2})
+	binary.BigEndian.PutUint16(f[34:], 1000+uint16(number%500))
+	binary.BigEndian.PutUint16(f[36:], 2000)
+	binary.BigEndian.PutUint16(f[38:], uint16(len(f)-34))
+	binary.BigEndian.PutUint64(f[42:], number)
+	return f
+}
+
+func arp() []byte {
+	f := make([]byte, 60)
+	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 6})
+	return f
+}
+
+// readAll reads until nothing has come for a while.
+func readAll(t *testing.T, r *afring.Ring, each func(*capture.Packet)) (n int) {
+	t.Helper()
+	stop := time.AfterFunc(300*time.Millisecond, func() { r.Unblock() })
+	defer stop.Stop()
+	for {
+		packets, err := r.NextBatch()
+		if errors.Is(err, capture.ErrUnblocked) {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(packets) > 0 {
+			stop.Reset(300 * time.Millisecond)
+		}
+		for i := range packets {
+			each(&packets[i])
+		}
+		n += len(packets)
+	}
+}
+
+// TestPackets holds what a ring says of packets against what was sent.
+func TestPackets(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	r, err := afring.Open(b, afring.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := capturetest.NewSender(t, a)
+	begin := time.Now().UnixNano()
+	const count = 1000
+	for i := range count {
+		if err := s.Send(udp(60+i, uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(arp()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next := 0
+	last := begin
+	n := readAll(t, r, func(p *capture.Packet) {
+		want := udp(60+next, uint64(next))
+		if string(p.Data) != string(want) {
+			t.Fatalf("packet %d: % x, want % x", next, p.Data, want)
+		}
+		if int(p.WireLen) != len(want) || p.Type != capture.PacketHost && p.Type != capture.PacketOtherHost ||
+			p.LinkType != capture.LinkEthernet || p.VLANTPID != 0 || p.GSOSize != 0 || p.Segments() != 1 {
+			t.Fatalf("packet %d: %+v", next, p)
+		}
+		if p.Time < last || p.Time > time.Now().UnixNano() {
+			t.Fatalf("packet %d is of %d, the one before of %d", next, p.Time, last)
+		}
+		if p.RxHash == 0 {
+			t.Fatalf("packet %d has no hash", next)
+		}
+		last = p.Time
+		next++
+	})
+	if n != count {
+		t.Fatalf("%d packets, want %d", n, count)
+	}
+	want := capture.Stats{Packets: count, Received: count}
+	for range 2 { // reading resets nothing
+		if got := r.Stats(); got != want {
+			t.Fatalf("%+v, want %+v", got, want)
+		}
+	}
+	r.Close()
+	if got := r.Stats(); got != want {
+		t.Fatalf("after Close %+v, want %+v", got, want)
+	}
+}
+
+// TestBalance overruns a small ring that nobody reads: sent = delivered + filtered
+// + dropped.
+func TestBalance(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	r, err := afring.Open(b, afring.Config{BlockSize: 64 << 10, Blocks: 4, Config: socket.Config{CaptureLength: filter.Fixed(128)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := capturetest.NewSender(t, a)
+	const count, others = 20000, 500
+	for i := range count {
+		if err := s.Send(udp(100, uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+		if i < others {
+			if err := s.Send(arp()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	n := readAll(t, r, func(*capture.Packet) {})
+	st := r.Stats()
+	if st.Packets != uint64(n) || st.Received != count || st.Packets+st.Drops != count || st.Drops == 0 || st.Freezes == 0 {
+		t.Fatalf("%d sent, of them %d filtered, %d delivered: %+v", s.Sent, others, n, st)
+	}
+}
+
+// flood sends until stop is set.
+func flood(t *testing.T, s *capturetest.Sender, stop *atomic.Bool) {
+	frame := udp(60, 1)
+	for !stop.Load() {
+		if err := s.Send(frame); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
+// mapped returns how many of the process's mappings are of sockets.
+func mapped(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(b), "socket:")
+}
+
+// TestCloseUnderFlood closes rings 1,000 times while they are read and packets pour
+// in: readers end with ErrClosed, read what they hold to the end unchanged, and
+// nothing is left of the rings.
+func TestCloseUnderFlood(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	var stop atomic.Bool
+	flooding := make(chan struct{})
+	s := capturetest.NewSender(t, a)
+	go func() { defer close(flooding); flood(t, s, &stop) }()
+	defer func() { stop.Store(true); <-flooding }()
+	files := 0
+	for round := range 1000 {
+		r, err := afring.Open(b, afring.Config{BlockSize: 128 << 10, Blocks: 4, RetireTimeout: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reading := make(chan error)
+		started := make(chan struct{})
+		go func() {
+			var err error
+			for first := true; err == nil; {
+				var packets []capture.Packet
+				packets, err = r.NextBatch()
+				for range 3 { // while Close comes, again and again the same
+					for i := range packets {
+						if p := &packets[i]; len(p.Data) != 60 || p.Data[12] != 8 || binary.BigEndian.Uint64(p.Data[42:]) != 1 {
+							err = fmt.Errorf("packet of % x", p.Data)
+						}
+					}
+				}
+				if first && len(packets) > 0 {
+					first = false
+					close(started)
+				}
+			}
+			reading <- err
+		}()
+		<-started
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-reading; !errors.Is(err, capture.ErrClosed) {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if n := mapped(t); n != 0 {
+			t.Fatalf("round %d: %d mappings left", round, n)
+		}
+		if round == 0 {
+			files = openFiles(t)
+		} else if n := openFiles(t); n > files {
+			t.Fatalf("round %d: %d descriptors, after the first %d", round, n, files)
+		}
+	}
+}
+
+// TestUnblockUnderFlood unblocks a reader 1,000 times whose ring never runs empty.
+// It has to come back before it has used up the block it is in.
+func TestUnblockUnderFlood(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	var stop atomic.Bool
+	flooding := make(chan struct{})
+	s := capturetest.NewSender(t, a)
+	go func() { defer close(flooding); flood(t, s, &stop) }()
+	defer func() { stop.Store(true); <-flooding }()
+	r, err := afring.Open(b, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 1000 {
+		for { // until there is more in the block
+			packets, err := r.NextBatch()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(packets) > 0 {
+				break
+			}
+		}
+		if err := r.Unblock(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.NextBatch(); !errors.Is(err, capture.ErrUnblocked) {
+			t.Fatalf("after Unblock: %v", err)
+		}
+	}
+}
+
+// TestUnblockWhileWaiting unblocks a reader that waits for packets which never come.
+func TestUnblockWhileWaiting(t *testing.T) {
+	capturetest.Namespace(t)
+	_, b := capturetest.Cable(t, "left", "right")
+	r, err := afring.Open(b, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	results := make(chan error)
+	go func() {
+		for {
+			packets, err := r.NextBatch()
+			if err != nil {
+				results <- err
+			} else if len(packets) > 0 {
+				results <- fmt.Errorf("%d packets", len(packets))
+			}
+			if errors.Is(err, capture.ErrClosed) {
+				return
+			}
+		}
+	}()
+	for range 1000 {
+		r.Unblock()
+		if err := <-results; !errors.Is(err, capture.ErrUnblocked) {
+			t.Fatal(err)
+		}
+	}
+	r.Close()
+	if err := <-results; !errors.Is(err, capture.ErrClosed) {
+		t.Fatal(err)
+	}
+}
+
+// TestLinkDownUpDeleted takes the interface down and up under a ring, which goes on,
+// and deletes it, which ends it, with all counted.
+func TestLinkDownUpDeleted(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	r, err := afring.Open(b, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	s := capturetest.NewSender(t, a)
+	send := func() {
+		for i := range 100 {
+			if err := s.Send(udp(100, uint64(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	total := 0
+	for range 5 {
+		send()
+		if n := readAll(t, r, func(*capture.Packet) {}); n != 100 {
+			t.Fatalf("%d packets of 100", n)
+		}
+		capturetest.IP(t, "link set right down")
+		if n := readAll(t, r, func(*capture.Packet) {}); n != 0 {
+			t.Fatalf("%d packets while the interface is down", n)
+		}
+		capturetest.IP(t, "link set right up")
+		total += 100
+	}
+	send()
+	capturetest.IP(t, "link del right")
+	total += 100
+	n := 0
+	for {
+		packets, err := r.NextBatch()
+		n += len(packets)
+		if errors.Is(err, capture.ErrLinkGone) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := capture.Stats{Packets: uint64(total), Received: uint64(total)}
+	if got := r.Stats(); n != 100 || got != want {
+		t.Fatalf("%d packets at last; %+v, want %+v", n, got, want)
+	}
+	if _, err := r.NextBatch(); !errors.Is(err, capture.ErrLinkGone) {
+		t.Fatalf("once more: %v", err)
+	}
+	// Made again it is another interface, which a new ring captures on.
+	_, b = capturetest.Cable(t, "left", "right")
+	again, err := afring.Open(b, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

@@ -1,0 +1,107 @@
+// Package capturetest gives tests a piece of network of their own: a namespace, and
+// in it the two ends of a cable.
+package capturetest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"weir/capture/link"
+)
+
+// Namespace moves the test's goroutine into a new network namespace, which ends
+// with the test. Sockets that it opens are in there; other goroutines are not.
+func Namespace(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("network namespaces need root")
+		}
+		t.Skip("network namespaces need root")
+	}
+	// Never unlocked: the runtime ends the thread with the goroutine.
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(os.NewSyscallError("unshare", err))
+	}
+	IP(t, "link set lo up")
+}
+
+// IP runs ip(8) in the current namespace.
+func IP(t testing.TB, arguments string) {
+	t.Helper()
+	// A child begins in the namespace of the thread that makes it.
+	if out, err := exec.Command("ip", strings.Fields(arguments)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", arguments, err, out)
+	}
+}
+
+// Cable makes a pair of veth interfaces in the current namespace. What is sent
+// into one comes out of the other. Nothing but the test sends: IPv6 is off.
+func Cable(t testing.TB, a, b string) (link.Link, link.Link) {
+	t.Helper()
+	IP(t, "link add "+a+" type veth peer name "+b)
+	var ends [2]link.Link
+	for i, name := range []string{a, b} {
+		// Of the namespace of the thread that opens it; not there if there is no IPv6.
+		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		IP(t, "link set "+name+" up")
+		l, err := link.ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = l
+	}
+	return ends[0], ends[1]
+}
+
+// Sender sends frames as they are.
+type Sender struct {
+	t    testing.TB
+	fd   int
+	Sent int
+}
+
+// NewSender returns a sender on an interface. It goes past the queueing discipline,
+// so that what was sent has been sent when Send returns.
+func NewSender(t testing.TB, l link.Link) *Sender {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(os.NewSyscallError("socket", err))
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		t.Fatal(os.NewSyscallError("setsockopt PACKET_QDISC_BYPASS", err))
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.Index}); err != nil {
+		t.Fatal(os.NewSyscallError("bind", err))
+	}
+	return &Sender{t: t, fd: fd}
+}
+
+// Send sends one frame, beginning with the Ethernet header. It returns the error of
+// an interface that is down or gone.
+func (s *Sender) Send(frame []byte) error {
+	for {
+		_, err := unix.Write(s.fd, frame)
+		switch err {
+		case nil:
+			s.Sent++
+			return nil
+		case unix.EINTR, unix.ENOBUFS, unix.EAGAIN:
+			continue
+		}
+		return os.NewSyscallError("send", err)
+	}
+}
