@@ -27,54 +27,56 @@ type Headers struct {
 func (h *Headers) Decode(p *capture.Packet) Verdict {
 	// The low word of the key under construction: VLAN and direction come from
 	// the layers below IP, protocol and ports are added by those above.
-	var rest uint64
-	switch p.Type {
-	case capture.PacketUnknown:
-	case capture.PacketOutgoing:
-		rest = uint64(DirectionOut)
-	default:
-		rest = uint64(DirectionIn)
-	}
-	tagged := p.VLANTPID != 0
-	if tagged {
+	rest := uint64(direction(p.Type))
+	if p.VLANTPID != 0 {
 		rest |= uint64(p.VLANTCI&0xfff) << 16
 	}
 	h.Time = p.Time
 	b := p.Data
-	switch p.LinkType {
-	case capture.LinkEthernet, capture.LinkLoopback:
-		if len(b) < 14 {
-			return ErrorLinkHeader
-		}
-		switch et := binary.BigEndian.Uint16(b[12:]); et {
+	if len(b) >= 14 && p.LinkType == capture.LinkEthernet && p.GSOSize == 0 {
+		// Most packets by far.
+		switch binary.BigEndian.Uint16(b[12:]) {
 		case etherIPv4:
 			return h.ipv4(p, b[14:], rest)
 		case etherIPv6:
 			return h.ipv6(p, b[14:], rest)
-		default:
-			return h.etherType(p, b[14:], et, rest, tagged)
 		}
-	case capture.LinkRaw, capture.LinkRaw12, capture.LinkRaw14, capture.LinkIPv4, capture.LinkIPv6,
-		capture.LinkNone, capture.LinkTunnel, capture.LinkTunnel6, capture.LinkSIT, capture.LinkGRE, capture.LinkGRE6:
-		return h.ip(p, b, rest)
-	case capture.LinkSLL:
-		return h.sll(p, b, rest, tagged)
-	case capture.LinkSLL2:
-		return h.sll2(p, b, rest, tagged)
-	case capture.LinkNull, capture.LinkLoop:
-		return h.family(p, b, rest)
-	case capture.LinkPPP, capture.LinkPPPSerial:
-		return h.hdlc(p, b, rest, tagged)
-	case capture.LinkPPPoE:
-		return h.pppoe(p, b, rest)
-	case capture.LinkCiscoHDLC:
-		return h.ciscoHDLC(p, b, rest, tagged)
-	case capture.Link80211:
-		return h.ieee80211(p, b, rest, tagged, 0)
-	case capture.Link80211Radio:
-		return h.radiotap(p, b, rest, tagged)
 	}
-	return ErrorLinkType
+	return h.decodeNetwork(p)
+}
+
+// decodeNetwork is Decode for all packets but the plainest.
+func (h *Headers) decodeNetwork(p *capture.Packet) (v Verdict) {
+	n := p.Network()
+	if n.Cause != capture.OK {
+		return Verdict(n.Cause)
+	}
+	rest := uint64(direction(n.Type))
+	if n.Tagged {
+		rest |= uint64(n.VLAN) << 16
+	}
+	b := p.Data[n.Offset:]
+	if n.Version == 4 {
+		v = h.ipv4(p, b, rest)
+	} else {
+		v = h.ipv6(p, b, rest)
+	}
+	if p.GSOSize != 0 && int(p.GSOHeader) > n.Offset {
+		// The source knows what each segment repeats, below tunnels too.
+		h.segment(uint64(p.GSOHeader)-uint64(n.Offset), uint64(p.GSOSize))
+	}
+	return v
+}
+
+// direction returns the host's view of a packet.
+func direction(t capture.PacketType) Direction {
+	switch t {
+	case capture.PacketUnknown:
+		return DirectionUnknown
+	case capture.PacketOutgoing:
+		return DirectionOut
+	}
+	return DirectionIn
 }
 
 // wireFrom returns the wire octets from the start of b to the end of the packet,
@@ -82,24 +84,6 @@ func (h *Headers) Decode(p *capture.Packet) Verdict {
 func wireFrom(p *capture.Packet, b []byte) uint64 {
 	before := len(p.Data) - len(b)
 	return uint64(max(int(p.WireLen)-before, len(b)))
-}
-
-// ip decodes where no EtherType says which IP it is. LinkIPv4 and LinkIPv6 do say.
-func (h *Headers) ip(p *capture.Packet, b []byte, rest uint64) Verdict {
-	if len(b) == 0 {
-		return ErrorIPHeader
-	}
-	switch b[0] >> 4 {
-	case 4:
-		if p.LinkType != capture.LinkIPv6 {
-			return h.ipv4(p, b, rest)
-		}
-	case 6:
-		if p.LinkType != capture.LinkIPv4 {
-			return h.ipv6(p, b, rest)
-		}
-	}
-	return ErrorVersion
 }
 
 // ipv4 decodes an IPv4 header (RFC 791 section 3.1) and what follows.
@@ -171,7 +155,7 @@ func (h *Headers) transport(p *capture.Packet, ip []byte, at int, total, rest ui
 		}
 		return
 	}
-	if p.GSOSize != 0 && l4 != 0 {
+	if p.GSOSize != 0 && p.GSOHeader == 0 && l4 != 0 {
 		h.segment(uint64(at+l4), uint64(p.GSOSize))
 	}
 }
@@ -192,6 +176,12 @@ func (h *Headers) segment(headers, size uint64) {
 	h.Packets = uint32(n)
 	h.Octets += (n - 1) * headers
 }
+
+// EtherTypes (IANA "IEEE 802 Numbers").
+const (
+	etherIPv4 = 0x0800
+	etherIPv6 = 0x86dd
+)
 
 // IP protocol numbers (IANA "Protocol Numbers").
 const (

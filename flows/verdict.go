@@ -1,31 +1,38 @@
 package flows
 
+import "weir/capture"
+
 // Verdict is what became of one packet: decoded, not IP, or malformed. It is an
 // integer and not an error because it is made for every packet.
 type Verdict uint8
 
 // Verdicts. Those before firstError say that the packet carries no IP, those
-// after it that it lies or was cut too short.
+// after it that it lies or was cut too short. Up to the IP header they are the
+// causes of capture.
 const (
-	OK Verdict = iota
+	OK = Verdict(capture.OK)
 
-	NotIPARP            // ARP and RARP
-	NotIPLLDP           // LLDP (IEEE 802.1AB)
-	NotIPLLC            // 802.3 with an LLC header that leads to no EtherType: STP, IS-IS, IPX
-	NotIPPPPoEDiscovery // PPPoE discovery
-	NotIPPPP            // PPP control protocols: LCP, IPCP, PAP, ...
-	NotIPMPLS           // an MPLS payload that is neither IPv4 nor IPv6: pseudowires
-	NotIP80211          // 802.11 management, control and null frames, A-MSDU
-	NotIPEncrypted      // protected 802.11 frames
-	NotIPFamily         // an address family or interface type that is not IP
-	NotIPEtherType      // any other EtherType
+	NotIPARP            = Verdict(capture.NotIPARP)
+	NotIPLLDP           = Verdict(capture.NotIPLLDP)
+	NotIPLLC            = Verdict(capture.NotIPLLC)
+	NotIPPPPoEDiscovery = Verdict(capture.NotIPPPPoEDiscovery)
+	NotIPPPP            = Verdict(capture.NotIPPPP)
+	NotIPMPLS           = Verdict(capture.NotIPMPLS)
+	NotIP80211          = Verdict(capture.NotIP80211)
+	NotIPEncrypted      = Verdict(capture.NotIPEncrypted)
+	NotIPFamily         = Verdict(capture.NotIPFamily)
+	NotIPEtherType      = Verdict(capture.NotIPEtherType)
 
-	ErrorLinkType    // a link type that cannot be decoded
-	ErrorLinkHeader  // cut off within the link-layer header or a shim
-	ErrorVersion     // IP version against the EtherType, or neither 4 nor 6
-	ErrorIPHeader    // cut off within the IP header
-	ErrorIHL         // IPv4 header length below 20 octets
-	ErrorTotalLength // IPv4 total length below the header's
+	ErrorLinkType   = Verdict(capture.ErrorLinkType)
+	ErrorLinkHeader = Verdict(capture.ErrorLinkHeader)
+	ErrorVersion    = Verdict(capture.ErrorVersion)
+	ErrorIPHeader   = Verdict(capture.ErrorIPHeader)
+)
+
+// Verdicts about the IP header itself.
+const (
+	ErrorIHL         = Verdict(capture.NumCauses) + iota // IPv4 header length below 20 octets
+	ErrorTotalLength                                     // IPv4 total length below the header's
 	numVerdicts
 )
 

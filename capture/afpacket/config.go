@@ -29,7 +29,7 @@ const maxBufferSize = 1<<30 - 1
 // Validate returns an error that names the field which makes no sense.
 func (c *Config) Validate() error {
 	if c.BufferSize < 0 || c.BufferSize > maxBufferSize {
-		return fmt.Errorf("BufferSize: %d is not within 0 and %d", c.BufferSize, maxBufferSize)
+		return fmt.Errorf("buffer size %d is not within 0 and %d", c.BufferSize, maxBufferSize)
 	}
 	return c.Config.Validate()
 }

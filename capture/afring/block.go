@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"weir/capture"
 	"weir/capture/socket"
 )
@@ -108,7 +110,7 @@ func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 		}
 		h := (*frameHeader)(unsafe.Add(base, at))
 		start := at + uint64(h.mac)
-		if start+uint64(h.snaplen) > size || h.mac < uint16(frameHeaderLen)+socket.VnetHeaderLen {
+		if start+uint64(h.snaplen) > size {
 			return 0, false
 		}
 		p := &batch[i]
@@ -116,16 +118,21 @@ func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 		p.Time = int64(h.sec)*1e9 + int64(h.nsec)
 		p.WireLen = h.length
 		p.RxHash = h.rxhash
-		p.VLANTCI, p.VLANTPID = socket.VLAN(h.status, uint16(h.vlanTCI), h.vlanTPID)
+		p.VLANTCI, p.VLANTPID, p.GSOSize, p.GSOHeader = 0, 0, 0, 0 // one store
+		if h.status&unix.TP_STATUS_VLAN_VALID != 0 {
+			p.VLANTCI, p.VLANTPID = socket.VLAN(h.status, uint16(h.vlanTCI), h.vlanTPID)
+		}
 		p.Type = capture.PacketType(h.pkttype)
 		if raw {
 			vnet := (*[socket.VnetHeaderLen]byte)(unsafe.Add(base, start-socket.VnetHeaderLen))
-			p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, vnet)
+			if *(*uint16)(unsafe.Pointer(&vnet[4])) != 0 {
+				p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, vnet)
+			}
 		} else {
 			p.Protocol = socket.HostOrder(h.protocol)
 		}
 		step := uint64(h.next)
-		if step < uint64(frameHeaderLen) || step%8 != 0 {
+		if step-uint64(frameHeaderLen) > size { // less than a header, or more than there is
 			if step != 0 || c.left != uint32(i+1) {
 				return 0, false
 			}

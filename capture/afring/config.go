@@ -66,17 +66,17 @@ func (c *Config) Validate() error {
 	least := min(int(d.CaptureLength.Max(capture.LinkEthernet)), math.MaxUint16) + frameOverhead
 	switch {
 	case d.BlockSize < 0 || d.BlockSize%page != 0:
-		return fmt.Errorf("BlockSize: %d is no multiple of the page size %d", d.BlockSize, page)
+		return fmt.Errorf("block size %d is no multiple of the page size %d", d.BlockSize, page)
 	case d.BlockSize > maxBlockSize:
-		return fmt.Errorf("BlockSize: %d is more than the %d that the kernel has in one piece; use more blocks", d.BlockSize, maxBlockSize)
+		return fmt.Errorf("block size %d is more than the %d that the kernel has in one piece; use more blocks", d.BlockSize, maxBlockSize)
 	case d.BlockSize < least:
-		return fmt.Errorf("BlockSize: %d is too little for a packet of capture length %s, which takes %d", d.BlockSize, d.CaptureLength, least)
+		return fmt.Errorf("block size %d is too little for a packet of capture length %s, which takes %d", d.BlockSize, d.CaptureLength, least)
 	case d.Blocks < 2:
-		return fmt.Errorf("Blocks: %d, but reading one while the kernel fills another takes 2", d.Blocks)
+		return fmt.Errorf("%d blocks, but reading one while the kernel fills another takes 2", d.Blocks)
 	case int64(d.Blocks) > math.MaxInt32:
-		return fmt.Errorf("Blocks: %d is more than the kernel can count", d.Blocks)
+		return fmt.Errorf("%d blocks are more than the kernel can count", d.Blocks)
 	case d.RetireTimeout < time.Millisecond || d.RetireTimeout > MaxRetireTimeout || d.RetireTimeout%time.Millisecond != 0:
-		return fmt.Errorf("RetireTimeout: %v is not a whole number of milliseconds within 1ms and %v", d.RetireTimeout, MaxRetireTimeout)
+		return fmt.Errorf("retire timeout %v is not a whole number of milliseconds within 1ms and %v", d.RetireTimeout, MaxRetireTimeout)
 	}
 	return nil
 }

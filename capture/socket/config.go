@@ -45,9 +45,9 @@ const maxBusyPoll = time.Second
 func (c *Config) Validate() error {
 	switch {
 	case c.Timestamps > TimestampsHardware:
-		return fmt.Errorf("Timestamps: %d is none of the kinds there are", c.Timestamps)
+		return fmt.Errorf("timestamps %d is none of the kinds there are", c.Timestamps)
 	case c.BusyPoll < 0 || c.BusyPoll > maxBusyPoll:
-		return fmt.Errorf("BusyPoll: %v is not within 0 and %v", c.BusyPoll, maxBusyPoll)
+		return fmt.Errorf("busy poll %v is not within 0 and %v", c.BusyPoll, maxBusyPoll)
 	}
 	return c.Fanout.validate()
 }
@@ -101,10 +101,10 @@ type Fanout struct {
 
 func (f Fanout) validate() error {
 	if int(f.Mode) >= len(fanoutModes) {
-		return fmt.Errorf("Fanout.Mode: %d is none of the modes there are", f.Mode)
+		return fmt.Errorf("fanout mode %d is none of the modes there are", f.Mode)
 	}
 	if f.Mode == FanoutNone && f != (Fanout{}) {
-		return fmt.Errorf("Fanout: a group or flags without a mode")
+		return fmt.Errorf("fanout: a group or flags without a mode")
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ var arrows = map[string][]string{
 	"weir/capture/afring":                      {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
 	"weir/capture/afpacket":                    {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
 	"weir/capture/capturetest":                 {"weir/capture/link"},
+	"weir/capture/mock":                        {"weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/socket"},
 	"weir/flows":                               {"weir/capture"},
 	"weir/exporter":                            {"weir/flows"},
 	"weir/exporter/jsonl":                      {"weir/exporter", "weir/flows"},
@@ -30,7 +31,7 @@ var arrows = map[string][]string{
 	"weir/exporter/clickhouse/local/localtest": {"weir/exporter/clickhouse/local"},
 	"weir/cmd/weir-clickhouse":                 {"weir/exporter/clickhouse/local"},
 	"weir/cmd/weir": {
-		"weir/capture", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
+		"weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/link", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
 		"weir/exporter/clickhouse", "weir/exporter/clickhouse/local", "weir/testdata",
 	},
 }

@@ -73,6 +73,8 @@ func newRootCommand(started func()) *cobra.Command {
   weir demo      sees it at work within a minute, on a ClickHouse of its own
   weir replay    makes flows of capture files
   weir query     asks ClickHouse who talked to whom
+  weir record    writes an interface's packets to a capture file
+  weir interfaces lists what can be captured, and why not
   weir schema    prints, applies or checks the tables`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -92,6 +94,8 @@ func newRootCommand(started func()) *cobra.Command {
 		newDemoCommand(&cfg),
 		newReplayCommand(&cfg),
 		newQueryCommand(cfg.clickhouse),
+		newRecordCommand(),
+		newInterfacesCommand(),
 		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }),
 		newVersionCommand(),
 	)

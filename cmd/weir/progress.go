@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// progress shows how far a replay is, on a terminal.
+// progress shows how far a replay or a recording is, on a terminal.
 type progress struct {
 	w    io.Writer
 	on   bool
@@ -43,10 +43,27 @@ func (p *progress) file(path string, m measured) {
 	if size <= 0 {
 		size = -1 // a spinner with a count
 	}
+	p.show(size, fmt.Sprintf("replay %s", filepath.Base(path)), true, m.Offset)
+}
+
+// packets begins the bar of a recording, of count packets if that is not 0. now is
+// called from another goroutine.
+func (p *progress) packets(what string, count uint64, now func() uint64) {
+	if !p.on {
+		return
+	}
+	size := int64(count)
+	if size <= 0 {
+		size = -1
+	}
+	p.show(size, what, false, func() int64 { return int64(now()) })
+}
+
+func (p *progress) show(size int64, what string, bytes bool, now func() int64) {
 	bar := progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(p.w),
-		progressbar.OptionSetDescription(fmt.Sprintf("replay %s", filepath.Base(path))),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(bytes),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionSetRenderBlankState(false),
@@ -59,8 +76,8 @@ func (p *progress) file(path string, m measured) {
 		for {
 			select {
 			case <-tick.C:
-				// An error means that the terminal is gone; the replay goes on.
-				_ = bar.Set64(m.Offset())
+				// An error means that the terminal is gone; the work goes on.
+				_ = bar.Set64(now())
 			case <-p.stop:
 				_ = bar.Exit()
 				_ = bar.Clear()

@@ -1,10 +1,6 @@
-package flows
+package capture
 
-import (
-	"encoding/binary"
-
-	"weir/capture"
-)
+import "encoding/binary"
 
 // Fields of the 802.11 frame control (IEEE 802.11 clause 9.2.4.1).
 const (
@@ -24,7 +20,7 @@ const (
 
 // ieee80211 decodes a data frame down to its LLC header. pad is the unit that
 // the header's length is rounded up to, 0 for none.
-func (h *Headers) ieee80211(p *capture.Packet, b []byte, rest uint64, tagged bool, pad int) Verdict {
+func (n *Network) ieee80211(p *Packet, b []byte, pad int) Cause {
 	if len(b) < 2 {
 		return ErrorLinkHeader
 	}
@@ -63,12 +59,12 @@ func (h *Headers) ieee80211(p *capture.Packet, b []byte, rest uint64, tagged boo
 	if v != OK {
 		return v
 	}
-	return h.etherType(p, payload, et, rest, tagged)
+	return n.etherType(p, payload, et)
 }
 
 // radiotap strips the radiotap header (radiotap.org): version, pad, length (little
 // endian), presence words; the flags are the only field of interest.
-func (h *Headers) radiotap(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
+func (n *Network) radiotap(p *Packet, b []byte) Cause {
 	if len(b) < 8 {
 		return ErrorLinkHeader
 	}
@@ -93,5 +89,5 @@ func (h *Headers) radiotap(p *capture.Packet, b []byte, rest uint64, tagged bool
 			pad = 4
 		}
 	}
-	return h.ieee80211(p, b[size:], rest, tagged, pad)
+	return n.ieee80211(p, b[size:], pad)
 }

@@ -1,10 +1,6 @@
-package flows
+package capture
 
-import (
-	"encoding/binary"
-
-	"weir/capture"
-)
+import "encoding/binary"
 
 // EtherTypes (IANA "IEEE 802 Numbers").
 const (
@@ -28,29 +24,27 @@ const (
 )
 
 // etherType decodes what follows an EtherType, shim by shim. Each turn of the
-// loop takes octets off b, which bounds it. tagged says that a VLAN id is in
-// rest already; only the outermost counts.
-func (h *Headers) etherType(p *capture.Packet, b []byte, et uint16, rest uint64, tagged bool) Verdict {
+// loop takes octets off b, which bounds it. Of VLAN tags only the outermost counts.
+func (n *Network) etherType(p *Packet, b []byte, et uint16) Cause {
 	for {
 		switch et {
 		case etherIPv4:
-			return h.ipv4(p, b, rest)
+			return n.found(p, 4, b)
 		case etherIPv6:
-			return h.ipv6(p, b, rest)
+			return n.found(p, 6, b)
 		case etherVLAN, etherQinQ, etherQinQ9100, etherQinQ9200:
 			if len(b) < 4 {
 				return ErrorLinkHeader
 			}
-			if !tagged {
-				tagged = true
-				rest |= uint64(binary.BigEndian.Uint16(b)&0xfff) << 16
+			if !n.Tagged {
+				n.Tagged, n.VLAN = true, binary.BigEndian.Uint16(b)&0xfff
 			}
 			et = binary.BigEndian.Uint16(b[2:])
 			b = b[4:]
 		case etherMPLS, etherMPLSUpstream:
-			return h.mpls(p, b, rest)
+			return n.mpls(p, b)
 		case etherPPPoE:
-			return h.pppoe(p, b, rest)
+			return n.pppoe(p, b)
 		case etherPPPoEDiscovery:
 			return NotIPPPPoEDiscovery
 		case etherARP, etherRARP:
@@ -61,7 +55,7 @@ func (h *Headers) etherType(p *capture.Packet, b []byte, et uint16, rest uint64,
 			if et >= minEtherType {
 				return NotIPEtherType
 			}
-			var v Verdict
+			var v Cause
 			if et, b, v = llc(b); v != OK {
 				return v
 			}
@@ -70,7 +64,7 @@ func (h *Headers) etherType(p *capture.Packet, b []byte, et uint16, rest uint64,
 }
 
 // llc reads an IEEE 802.2 header and returns the EtherType that it leads to.
-func llc(b []byte) (et uint16, payload []byte, v Verdict) {
+func llc(b []byte) (et uint16, payload []byte, v Cause) {
 	if len(b) < 3 {
 		return 0, nil, ErrorLinkHeader
 	}
@@ -95,7 +89,7 @@ func llc(b []byte) (et uint16, payload []byte, v Verdict) {
 
 // mpls strips the label stack (RFC 3032 section 2.1). What follows the bottom is
 // known by its first nibble only (RFC 4928 section 3).
-func (h *Headers) mpls(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (n *Network) mpls(p *Packet, b []byte) Cause {
 	for {
 		if len(b) < 4 {
 			return ErrorLinkHeader
@@ -110,28 +104,28 @@ func (h *Headers) mpls(p *capture.Packet, b []byte, rest uint64) Verdict {
 		}
 		switch b[0] >> 4 {
 		case 4:
-			return h.ipv4(p, b, rest)
+			return n.found(p, 4, b)
 		case 6:
-			return h.ipv6(p, b, rest)
+			return n.found(p, 6, b)
 		}
 		return NotIPMPLS
 	}
 }
 
 // pppoe strips a PPPoE session header (RFC 2516 section 4).
-func (h *Headers) pppoe(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (n *Network) pppoe(p *Packet, b []byte) Cause {
 	if len(b) < 6 {
 		return ErrorLinkHeader
 	}
 	if b[1] != 0 { // not session data: discovery over LINKTYPE_PPP_ETHER
 		return NotIPPPPoEDiscovery
 	}
-	return h.ppp(p, b[6:], rest)
+	return n.ppp(p, b[6:])
 }
 
 // ppp decodes from a PPP protocol field on (RFC 1661 section 2), which may be
 // compressed to one octet (section 6.5).
-func (h *Headers) ppp(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (n *Network) ppp(p *Packet, b []byte) Cause {
 	if len(b) < 2 {
 		return ErrorLinkHeader
 	}
@@ -143,32 +137,32 @@ func (h *Headers) ppp(p *capture.Packet, b []byte, rest uint64) Verdict {
 	}
 	switch proto {
 	case 0x0021:
-		return h.ipv4(p, b, rest)
+		return n.found(p, 4, b)
 	case 0x0057:
-		return h.ipv6(p, b, rest)
+		return n.found(p, 6, b)
 	case 0x0281, 0x0283: // MPLS unicast and multicast (RFC 3032 section 4.2)
-		return h.mpls(p, b, rest)
+		return n.mpls(p, b)
 	}
 	return NotIPPPP
 }
 
 // hdlc decodes PPP that may be framed as in HDLC (RFC 1662 section 3.1), or
 // Cisco's use of the same framing, told by the address octet.
-func (h *Headers) hdlc(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
+func (n *Network) hdlc(p *Packet, b []byte) Cause {
 	if len(b) < 2 {
 		return ErrorLinkHeader
 	}
 	if b[0] == 0xff && b[1] == 0x03 {
-		return h.ppp(p, b[2:], rest)
+		return n.ppp(p, b[2:])
 	}
-	if p.LinkType == capture.LinkPPPSerial && (b[0] == 0x0f || b[0] == 0x8f) {
-		return h.ciscoHDLC(p, b, rest, tagged)
+	if p.LinkType == LinkPPPSerial && (b[0] == 0x0f || b[0] == 0x8f) {
+		return n.ciscoHDLC(p, b)
 	}
-	return h.ppp(p, b, rest)
+	return n.ppp(p, b)
 }
 
 // ciscoHDLC decodes address, control and an EtherType.
-func (h *Headers) ciscoHDLC(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
+func (n *Network) ciscoHDLC(p *Packet, b []byte) Cause {
 	if len(b) < 4 {
 		return ErrorLinkHeader
 	}
@@ -176,13 +170,13 @@ func (h *Headers) ciscoHDLC(p *capture.Packet, b []byte, rest uint64, tagged boo
 	if et < minEtherType { // there is no 802.3 here to have a length
 		return NotIPEtherType
 	}
-	return h.etherType(p, b[4:], et, rest, tagged)
+	return n.etherType(p, b[4:], et)
 }
 
 // family decodes a four-octet address family: LINKTYPE_NULL has it in the byte
 // order of the capturing host, LINKTYPE_LOOP in network order. The values are
 // small, so that one of the two orders always makes sense of them.
-func (h *Headers) family(p *capture.Packet, b []byte, rest uint64) Verdict {
+func (n *Network) family(p *Packet, b []byte) Cause {
 	if len(b) < 4 {
 		return ErrorLinkHeader
 	}
@@ -192,58 +186,50 @@ func (h *Headers) family(p *capture.Packet, b []byte, rest uint64) Verdict {
 	}
 	switch f {
 	case 2: // AF_INET everywhere
-		return h.ipv4(p, b[4:], rest)
+		return n.found(p, 4, b[4:])
 	case 10, 24, 28, 30: // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, Darwin
-		return h.ipv6(p, b[4:], rest)
+		return n.found(p, 6, b[4:])
 	}
 	return NotIPFamily
 }
 
 // sll decodes Linux cooked capture v1: packet type, ARPHRD, address length,
 // address[8], protocol; all big endian.
-func (h *Headers) sll(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
+func (n *Network) sll(p *Packet, b []byte) Cause {
 	if len(b) < 16 {
 		return ErrorLinkHeader
 	}
-	if p.Type == capture.PacketUnknown {
-		rest |= cookedDirection(binary.BigEndian.Uint16(b))
-	}
-	return h.cooked(p, b[16:], binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[14:]), rest, tagged)
+	n.cookedType(binary.BigEndian.Uint16(b))
+	return n.cooked(p, b[16:], binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[14:]))
 }
 
 // sll2 decodes Linux cooked capture v2: protocol, reserved[2], interface[4],
 // ARPHRD, packet type (one octet), address length, address[8]; big endian.
-func (h *Headers) sll2(p *capture.Packet, b []byte, rest uint64, tagged bool) Verdict {
+func (n *Network) sll2(p *Packet, b []byte) Cause {
 	if len(b) < 20 {
 		return ErrorLinkHeader
 	}
-	if p.Type == capture.PacketUnknown {
-		rest |= cookedDirection(uint16(b[10]))
-	}
-	return h.cooked(p, b[20:], binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b), rest, tagged)
+	n.cookedType(uint16(b[10]))
+	return n.cooked(p, b[20:], binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b))
 }
 
-// cookedDirection maps sll_pkttype to the key's direction.
-func cookedDirection(t uint16) uint64 {
-	switch {
-	case t == uint16(capture.PacketOutgoing):
-		return uint64(DirectionOut)
-	case t <= uint16(capture.PacketKernel):
-		return uint64(DirectionIn)
+// cookedType takes over sll_pkttype where the source knows no better.
+func (n *Network) cookedType(t uint16) {
+	if n.Type == PacketUnknown && t <= uint16(PacketKernel) {
+		n.Type = PacketType(t)
 	}
-	return uint64(DirectionUnknown)
 }
 
 // cooked decodes what follows a cooked header. Of the ETH_P_* values below
 // minEtherType (linux/if_ether.h), 802.2 has an LLC header; the others are not IP.
 // On netlink monitors the field is a netlink family, which has values of its own.
-func (h *Headers) cooked(p *capture.Packet, b []byte, arphrd, proto uint16, rest uint64, tagged bool) Verdict {
+func (n *Network) cooked(p *Packet, b []byte, arphrd, proto uint16) Cause {
 	const (
 		arphrdNetlink = 824
 		ethP8022      = 0x0004
 	)
 	if proto >= minEtherType || proto == ethP8022 && arphrd != arphrdNetlink {
-		return h.etherType(p, b, proto, rest, tagged)
+		return n.etherType(p, b, proto)
 	}
 	return NotIPFamily
 }

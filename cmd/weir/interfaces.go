@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"weir/capture/link"
+	"weir/exporter/table"
+)
+
+func newInterfacesCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "interfaces [PATTERN...]",
+		Short: "List what can be captured, and why not",
+		Long: `Lists the network interfaces, and whether their packets can be captured. A PATTERN is a
+name, a regular expression between slashes, or "all" for those that are up; without one all are listed.`,
+		Example: `  weir interfaces
+  weir interfaces '/^(eth|en)/'
+  weir interfaces --output json`,
+		RunE: func(cmd *cobra.Command, patterns []string) error {
+			s := link.Selector{Include: patterns}
+			if err := s.Validate(); err != nil {
+				return usage("%v", err)
+			}
+			if output != "table" && output != "json" && output != "csv" {
+				return usage("--output: %q is none of table, json, csv", output)
+			}
+			links, err := link.All()
+			if err != nil {
+				return err
+			}
+			all := links
+			if len(patterns) > 0 {
+				if links, err = s.Select(all); err != nil {
+					return err
+				}
+			}
+			q := query{output: output, out: cmd.OutOrStdout(), screen: table.ScreenOf(os.Stdout)}
+			if err := q.write(interfaceColumns, interfaceRows(links, all)); err != nil {
+				return err
+			}
+			return sayIfNotPermitted(os.Stderr)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json (one object a line) or csv")
+	return cmd
+}
+
+var interfaceColumns = []answerColumn{
+	{name: "name", title: "name", kind: table.Text, shown: true},
+	{name: "index", title: "index", kind: table.Text, shown: true},
+	{name: "type", title: "type", kind: table.Text, shown: true},
+	{name: "kind", title: "kind", kind: table.Text, shown: true},
+	{name: "state", title: "state", kind: table.Text, shown: true},
+	{name: "mtu", title: "mtu", kind: table.Text, shown: true},
+	{name: "part_of", title: "part of", kind: table.Text, shown: true},
+	{name: "addresses", title: "addresses", kind: table.Text, shown: true},
+	{name: "capture", title: "capture", kind: table.Text, shown: true},
+}
+
+// interfaceRows describes links; all are those that they may refer to.
+func interfaceRows(links, all []link.Link) [][]cell {
+	text := func(s string) cell { return cell{s, s} }
+	number := func(n int) cell { return cell{uint64(n), strconv.Itoa(n)} }
+	var rows [][]cell
+	for i := range links {
+		l := &links[i]
+		var addresses []string
+		for _, a := range l.Addresses {
+			addresses = append(addresses, a.String())
+		}
+		rows = append(rows, []cell{
+			text(l.Name), number(l.Index), text(l.HardwareName()), text(l.Kind), text(state(l)), number(l.MTU),
+			text(partOf(l, all)), text(strings.Join(addresses, " ")), text(capturable(l)),
+		})
+	}
+	return rows
+}
+
+func state(l *link.Link) string {
+	switch {
+	case !l.Up:
+		return "down"
+	case !l.Running:
+		return "up, no carrier"
+	}
+	return "up"
+}
+
+// partOf says what the interface's packets also pass: capturing on both would count
+// them twice.
+func partOf(l *link.Link, all []link.Link) string {
+	name := func(index int) string {
+		for _, other := range all {
+			if other.Index == index {
+				return other.Name
+			}
+		}
+		return "interface " + strconv.Itoa(index)
+	}
+	switch {
+	case l.IsVLAN:
+		return fmt.Sprintf("%s, VLAN %d", name(l.Parent), l.VLAN)
+	case l.Master != 0:
+		return name(l.Master)
+	}
+	return ""
+}
+
+func capturable(l *link.Link) string {
+	err := l.Capturable()
+	if errors.Is(err, link.ErrDown) {
+		return "no: " + link.ErrDown.Error()
+	}
+	if err != nil {
+		return "no: " + err.Error()
+	}
+	if _, cooked, _ := l.LinkType(); cooked {
+		return "yes, without link-layer headers"
+	}
+	return "yes"
+}
+
+// sayIfNotPermitted says what the process lacks to capture.
+func sayIfNotPermitted(w io.Writer) error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("ask for capabilities: %w", os.NewSyscallError("capget", err))
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_RAW) != 0 {
+		return nil
+	}
+	path, err := os.Executable()
+	if err != nil {
+		path = "weir"
+	}
+	_, err = fmt.Fprintf(w, "weir: capturing needs CAP_NET_RAW, which this process has not: run it as root, or once: sudo setcap cap_net_raw+ep %s\n", path)
+	return err
+}
