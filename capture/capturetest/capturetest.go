@@ -72,8 +72,8 @@ type Sender struct {
 	Sent int
 }
 
-// NewSender returns a sender on an interface. It goes past the queueing discipline,
-// so that what was sent has been sent when Send returns.
+// NewSender returns a sender on an interface. A cable has no queue, so that what was
+// sent has arrived when Send returns.
 func NewSender(t testing.TB, l link.Link) *Sender {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
@@ -81,9 +81,6 @@ func NewSender(t testing.TB, l link.Link) *Sender {
 		t.Fatal(os.NewSyscallError("socket", err))
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
-		t.Fatal(os.NewSyscallError("setsockopt PACKET_QDISC_BYPASS", err))
-	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.Index}); err != nil {
 		t.Fatal(os.NewSyscallError("bind", err))
 	}

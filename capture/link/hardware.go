@@ -14,7 +14,7 @@ import (
 var (
 	ErrNotFound    = errors.New("no such interface")
 	ErrDown        = errors.New("interface is down")
-	ErrUnsupported = errors.New("its packets carry no IP")
+	ErrUnsupported = errors.New("unsupported link type")
 )
 
 // hardware says what a capture makes of an ARPHRD type.
@@ -22,15 +22,18 @@ type hardware struct {
 	name   string
 	link   capture.LinkType
 	cooked bool
-	noIP   bool
+	why    string // it cannot be captured
 }
+
+const noIP = "carries no IP"
 
 // types are the ARPHRD types (include/uapi/linux/if_arp.h) that need a word. All
 // others are cooked: the kernel knows how long their header is.
 //
 // So are those whose drivers do not agree on whether there is a header at all: PPP,
-// HDLC, and GRE, which has one only if the tunnel has no fixed far end
-// (ipgre_header_ops in net/ipv4/ip_gre.c).
+// HDLC, and tunnels. GRE has a header only if the tunnel has no fixed far end
+// (ipgre_header_ops in net/ipv4/ip_gre.c). libpcap takes the header off for the same
+// reason (map_arphrd_to_dlt in pcap-linux.c).
 var types = map[uint16]hardware{
 	unix.ARPHRD_ETHER:              {name: "ETHER", link: capture.LinkEthernet},
 	unix.ARPHRD_LOOPBACK:           {name: "LOOPBACK", link: capture.LinkLoopback},
@@ -45,13 +48,16 @@ var types = map[uint16]hardware{
 	unix.ARPHRD_SIT:                {name: "SIT", cooked: true},
 	unix.ARPHRD_IPGRE:              {name: "IPGRE", cooked: true},
 	unix.ARPHRD_IP6GRE:             {name: "IP6GRE", cooked: true},
-	unix.ARPHRD_CAN:                {name: "CAN", noIP: true},
-	unix.ARPHRD_IRDA:               {name: "IRDA", noIP: true},
-	unix.ARPHRD_IEEE80211_PRISM:    {name: "IEEE80211_PRISM", noIP: true},
-	unix.ARPHRD_IEEE802154:         {name: "IEEE802154", noIP: true},
-	unix.ARPHRD_IEEE802154_MONITOR: {name: "IEEE802154_MONITOR", noIP: true},
-	unix.ARPHRD_NETLINK:            {name: "NETLINK", noIP: true},
-	unix.ARPHRD_VSOCKMON:           {name: "VSOCKMON", noIP: true},
+	unix.ARPHRD_INFINIBAND:         {name: "INFINIBAND", cooked: true},
+	unix.ARPHRD_SLIP:               {name: "SLIP", cooked: true},
+	unix.ARPHRD_PIMREG:             {name: "PIMREG", cooked: true},
+	unix.ARPHRD_CAN:                {name: "CAN", why: noIP},
+	unix.ARPHRD_IRDA:               {name: "IRDA", why: noIP},
+	unix.ARPHRD_IEEE80211_PRISM:    {name: "IEEE80211_PRISM", why: "has a header that is not read here; radiotap (803) is"},
+	unix.ARPHRD_IEEE802154:         {name: "IEEE802154", why: noIP},
+	unix.ARPHRD_IEEE802154_MONITOR: {name: "IEEE802154_MONITOR", why: noIP},
+	unix.ARPHRD_NETLINK:            {name: "NETLINK", why: noIP},
+	unix.ARPHRD_VSOCKMON:           {name: "VSOCKMON", why: noIP},
 }
 
 // LinkType returns how the interface's packets begin. If cooked, the kernel has to
@@ -60,15 +66,16 @@ var types = map[uint16]hardware{
 func (l *Link) LinkType() (t capture.LinkType, cooked bool, err error) {
 	h, known := types[l.Hardware]
 	switch {
-	case h.noIP:
-		return 0, false, fmt.Errorf("link type %s: %w", l.HardwareName(), ErrUnsupported)
+	case h.why != "":
+		return 0, false, fmt.Errorf("%w %s, which %s", ErrUnsupported, l.HardwareName(), h.why)
 	case h.cooked || !known:
 		return capture.LinkCooked, true, nil
 	}
 	return h.link, false, nil
 }
 
-// HardwareName returns the name and the number of the interface's ARPHRD type.
+// HardwareName returns the name and the number of the interface's ARPHRD type, the
+// number alone if it has no name here.
 func (l *Link) HardwareName() string {
 	n := strconv.Itoa(int(l.Hardware))
 	if h, ok := types[l.Hardware]; ok {
@@ -84,7 +91,7 @@ func (l *Link) Capturable() error {
 		return err
 	}
 	if !l.Up {
-		return fmt.Errorf("%w; to set it up: ip link set %s up", ErrDown, l.Name)
+		return fmt.Errorf("%w; ip link set %s up", ErrDown, shown(l.Name))
 	}
 	return nil
 }

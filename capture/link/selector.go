@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// AllUp in Selector.Include stands for all interfaces that are up, loopback included.
+// AllUp in a Selector stands for all interfaces that are up, loopback included. The
+// kernel refuses it as a name (devinet_sysctl_register in net/ipv4/devinet.c).
 const AllUp = "all"
 
 // Selector picks interfaces by patterns: a name, a regular expression between two
@@ -64,7 +65,7 @@ func (s Selector) Select(links []Link) ([]Link, error) {
 		}
 		picked = slices.DeleteFunc(picked, func(l Link) bool { return match(&l) })
 	}
-	slices.SortFunc(picked, func(a, b Link) int { return a.Index - b.Index })
+	slices.SortFunc(picked, byIndex)
 	return picked, nil
 }
 

@@ -83,7 +83,7 @@ func (w *Watcher) Close() error { return errors.Join(w.changes.Close(), w.ask.Cl
 // An interface that comes up makes a handful of notices, and a look at all interfaces
 // takes longer than a notice.
 const (
-	settle = 5 * time.Millisecond   // how long to wait for another notice after one
+	settle   = 5 * time.Millisecond   // how long to wait for another notice after one
 	patience = 100 * time.Millisecond // and how long in all
 )
 
