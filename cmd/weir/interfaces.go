@@ -18,155 +18,101 @@ import (
 )
 
 func newInterfacesCommand() *cobra.Command {
-	var s link.Selector
 	var output string
 	cmd := &cobra.Command{
-		Use:   "interfaces",
-		Short: "List the network interfaces, whether they can be captured, and why not",
-		Long: `Interfaces lists the network interfaces as a table, as JSON (one object a line) or as
-CSV. It needs no rights; standard error says if capturing needs more than there are.
-
-A PATTERN is a name, a regular expression between two slashes, or "all" for the
-interfaces that are up. Without --select it lists all, up or not.
-
-The kernel takes the link-layer header off where drivers do not agree on whether
-there is one. Flows are the same; a recording holds packets without it.`,
+		Use:   "interfaces [PATTERN...]",
+		Short: "List what can be captured, and why not",
+		Long: `Lists the network interfaces, and whether their packets can be captured. A PATTERN is a
+name, a regular expression between slashes, or "all" for those that are up; without one all are listed.`,
 		Example: `  weir interfaces
-  weir interfaces --select '/^eth/' --select lo
-  weir interfaces --exclude '/^veth/'
-  weir interfaces --output json | jq -r 'select(.capture != "no").name'
-  ip netns exec blue weir interfaces     those of another namespace`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch output {
-			case "table", "json", "csv":
-			default:
-				return usage("--output: %q is not one of table, json, csv", output)
-			}
+  weir interfaces '/^(eth|en)/'
+  weir interfaces --output json`,
+		RunE: func(cmd *cobra.Command, patterns []string) error {
+			s := link.Selector{Include: patterns}
 			if err := s.Validate(); err != nil {
-				return usage("%w", err)
+				return usage("%v", err)
+			}
+			if output != "table" && output != "json" && output != "csv" {
+				return usage("--output: %q is none of table, json, csv", output)
 			}
 			links, err := link.All()
 			if err != nil {
 				return err
 			}
+			all := links
+			if len(patterns) > 0 {
+				if links, err = s.Select(all); err != nil {
+					return err
+				}
+			}
 			q := query{output: output, out: cmd.OutOrStdout(), screen: table.ScreenOf(os.Stdout)}
 			if !term.IsTerminal(int(os.Stdout.Fd())) {
 				q.screen.Width = math.MaxInt // reasons are not cut where there is room
 			}
-			if err := listInterfaces(&q, links, s); err != nil {
+			if err := q.write(interfaceColumns, interfaceRows(links, all, output == "table")); err != nil {
 				return err
 			}
-			sayRights(cmd.ErrOrStderr())
-			return nil
+			return sayIfNotPermitted(os.Stderr)
 		},
 	}
-	fs := cmd.Flags()
-	fs.StringArrayVarP(&s.Include, "select", "i", nil, "only what this `PATTERN` fits; may be repeated")
-	fs.StringArrayVarP(&s.Exclude, "exclude", "x", nil, "not what this `PATTERN` fits; may be repeated")
-	fs.StringVarP(&output, "output", "o", "table", "table, json (one object a line) or csv")
-	names := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		links, _ := link.All() // no list, no help
-		var names []string
-		for _, l := range links {
-			names = append(names, exporter.Escape(l.Name, false))
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-	for flag, complete := range map[string]cobra.CompletionFunc{
-		"select": names, "exclude": names,
-		"output": cobra.FixedCompletions([]string{"table", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp),
-	} {
-		if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
-			panic(err) // the flag is not there: a mistake above
-		}
-	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json (one object a line) or csv")
 	return cmd
 }
 
 var interfaceColumns = []answerColumn{
-	{name: "name", title: "name", shown: true},
-	{name: "index", title: "index", shown: true},
-	{name: "type", title: "type", shown: true},
-	{name: "hardware"},
-	{name: "kind", title: "kind", shown: true},
-	{name: "state", title: "state", shown: true},
-	{name: "mtu", title: "mtu", shown: true},
-	{name: "addresses", title: "addresses", shown: true},
-	{name: "parent", title: "vlan", shown: true},
-	{name: "vlan"},
-	{name: "master"},
-	{name: "capture", title: "capture", shown: true},
-	{name: "reason"},
+	{name: "name", title: "name", kind: table.Text, shown: true},
+	{name: "index", title: "index", kind: table.Text, shown: true},
+	{name: "type", title: "type", kind: table.Text, shown: true},
+	{name: "kind", title: "kind", kind: table.Text, shown: true},
+	{name: "state", title: "state", kind: table.Text, shown: true},
+	{name: "mtu", title: "mtu", kind: table.Text, shown: true},
+	{name: "part_of", title: "part of", kind: table.Text, shown: true},
+	{name: "addresses", title: "addresses", kind: table.Text, shown: true},
+	{name: "capture", title: "capture", kind: table.Text, shown: true},
 }
 
-// listInterfaces writes those of links that s picks.
-func listInterfaces(q *query, links []link.Link, s link.Selector) error {
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Index] = l.Name
-	}
-	if len(s.Include) == 0 {
-		s.Include = []string{"//"} // fits every name
-	}
-	picked, err := s.Select(links)
-	if err != nil {
-		return err
-	}
-	var rows [][]cell
-	for _, l := range picked {
-		rows = append(rows, interfaceRows(&l, names, q.output == "table")...)
-	}
-	return q.write(interfaceColumns, rows)
-}
-
-// interfaceRows returns the cells of an interface. In a table each address has a line.
-func interfaceRows(l *link.Link, names map[int]string, lines bool) [][]cell {
-	same := func(s string) cell { return cell{s, s} }
+// interfaceRows describes links; all are those that they may refer to. With lines, each
+// address after the first has a line of its own: all of them in one would leave no room
+// for the reason.
+func interfaceRows(links, all []link.Link, lines bool) [][]cell {
+	text := func(s string) cell { return cell{s, s} }
 	number := func(n int) cell { return cell{uint64(n), strconv.Itoa(n)} }
-	var addresses []string
-	for _, p := range l.Addresses {
-		addresses = append(addresses, p.String())
-	}
-	all := same(strings.Join(addresses, " "))
-	if len(addresses) > 0 {
-		all.shown = addresses[0]
-	}
-	vlan := cell{names[l.Parent], ""}
-	if l.IsVLAN {
-		vlan.shown = strings.TrimSpace(names[l.Parent] + " vlan " + strconv.Itoa(int(l.VLAN)))
-	}
-	capture, reason := captureCell(l)
-	rows := [][]cell{{
-		same(l.Name), number(l.Index), same(typeOf(l)), number(int(l.Hardware)), same(l.Kind), same(stateOf(l)),
-		number(l.MTU), all, vlan, number(int(l.VLAN)), same(names[l.Master]), capture, {raw: reason},
-	}}
-	for i := 1; lines && i < len(addresses); i++ {
-		row := make([]cell, len(interfaceColumns))
-		for j, c := range interfaceColumns {
-			row[j].shown = ""
-			if c.name == "addresses" {
-				row[j].shown = addresses[i]
-			}
+	var rows [][]cell
+	for i := range links {
+		l := &links[i]
+		var addresses []string
+		for _, a := range l.Addresses {
+			addresses = append(addresses, a.String())
 		}
-		rows = append(rows, row)
+		first, rest := strings.Join(addresses, " "), []string(nil)
+		if lines && len(addresses) > 0 {
+			first, rest = addresses[0], addresses[1:]
+		}
+		rows = append(rows, []cell{
+			text(l.Name), number(l.Index), text(typeOf(l)), text(l.Kind), text(state(l)), number(l.MTU),
+			text(partOf(l, all)), text(first), text(capturable(l)),
+		})
+		for _, a := range rest {
+			no := text("")
+			rows = append(rows, []cell{no, no, no, no, no, no, no, text(a), no})
+		}
 	}
 	return rows
 }
 
-// typeOf returns how the packets begin, and where that is not known, what the kernel
-// calls the interface's type.
+// typeOf returns how the interface's packets begin, and where that is not known, what
+// the kernel calls its type; both without the number.
 func typeOf(l *link.Link) string {
 	t, cooked, err := l.LinkType()
 	name := t.String()
 	if cooked || err != nil {
 		name = l.HardwareName()
 	}
-	name, _, _ = strings.Cut(name, " ") // the number has a column of its own
+	name, _, _ = strings.Cut(name, " ")
 	return name
 }
 
-func stateOf(l *link.Link) string {
+func state(l *link.Link) string {
 	switch {
 	case !l.Up:
 		return "down"
@@ -176,51 +122,52 @@ func stateOf(l *link.Link) string {
 	return "up"
 }
 
-// captureCell returns whether packets can be captured: yes, cooked or no in JSON and
-// CSV, with the reason apart.
-func captureCell(l *link.Link) (c cell, reason string) {
+// partOf says what the interface's packets also pass: capturing on both would count
+// them twice.
+func partOf(l *link.Link, all []link.Link) string {
+	name := func(index int) string {
+		for _, other := range all {
+			if other.Index == index {
+				return other.Name
+			}
+		}
+		return "interface " + strconv.Itoa(index)
+	}
+	switch {
+	case l.IsVLAN && l.Parent == 0:
+		return fmt.Sprintf("vlan %d of another namespace", l.VLAN)
+	case l.IsVLAN:
+		return fmt.Sprintf("%s vlan %d", name(l.Parent), l.VLAN)
+	case l.Master != 0:
+		return name(l.Master)
+	}
+	return ""
+}
+
+func capturable(l *link.Link) string {
 	if err := l.Capturable(); err != nil {
-		return cell{"no", "no: " + err.Error()}, err.Error()
+		return "no: " + err.Error()
 	}
 	if _, cooked, _ := l.LinkType(); cooked {
-		return cell{"cooked", "yes, headers taken off by the kernel"}, ""
+		return "yes, headers taken off by the kernel"
 	}
-	return cell{"yes", "yes"}, ""
+	return "yes"
 }
 
-// sayRights says if this process may not capture, and what to do.
-func sayRights(w io.Writer) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil || mayCapture(string(status)) {
-		return // without /proc a capture will tell
+// sayIfNotPermitted says what the process lacks to capture.
+func sayIfNotPermitted(w io.Writer) error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("ask for capabilities: %w", os.NewSyscallError("capget", err))
 	}
-	program, err := os.Executable()
+	if data[0].Effective&(1<<unix.CAP_NET_RAW) != 0 {
+		return nil
+	}
+	path, err := os.Executable()
 	if err != nil {
-		program = os.Args[0]
+		path = "weir"
 	}
-	fmt.Fprintf(w, "weir: capturing needs CAP_NET_RAW, which this process lacks: run it as root, or once\n  sudo setcap cap_net_raw+ep %s\n",
-		shellQuoted(program))
-}
-
-// mayCapture reports whether a process with this /proc/PID/status (proc_pid_status(5))
-// has CAP_NET_RAW.
-func mayCapture(status string) bool {
-	for line := range strings.Lines(status) {
-		if mask, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
-			return err == nil && n&(1<<unix.CAP_NET_RAW) != 0
-		}
-	}
-	return false
-}
-
-// shellQuoted returns a path as a shell and a terminal can take it.
-func shellQuoted(path string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+", r)
-	}
-	if strings.IndexFunc(path, func(r rune) bool { return !plain(r) }) < 0 {
-		return path
-	}
-	return "'" + strings.ReplaceAll(exporter.Escape(path, true), "'", `'\''`) + "'"
+	_, err = fmt.Fprintf(w, "weir: capturing needs CAP_NET_RAW, which this process has not: run it as root, or once: sudo setcap cap_net_raw+ep %s\n", exporter.Escape(path, true))
+	return err
 }
