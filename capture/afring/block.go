@@ -74,6 +74,19 @@ func (b block) ready() bool { return b.header().status.Load()&statusUser != 0 }
 // release gives the block back. Reads before it are done: a Store releases.
 func (b block) release() { b.header().status.Store(statusKernel) }
 
+// slice is how a []byte lies in memory (unsafe.SliceData, reflect.SliceHeader).
+type slice struct {
+	octets   unsafe.Pointer
+	len, cap int
+}
+
+// superPacket is apart to keep it out of the loop.
+//
+//go:noinline
+func superPacket(data []byte, vnet *[socket.VnetHeaderLen]byte) (size, header uint16) {
+	return socket.SuperPacket(data, vnet)
+}
+
 // cursor walks the frames of a block that is ready.
 type cursor struct {
 	block  block // up to the end of its last frame
@@ -101,38 +114,42 @@ func (c *cursor) open(b block, sequence uint64) bool {
 func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 	n = min(len(batch), int(c.left))
 	batch = batch[:n]
-	size := uint64(len(c.block))
 	base := unsafe.Pointer(unsafe.SliceData(c.block))
-	at := uint64(c.offset)
+	size, at := uint64(len(c.block)), uint64(c.offset)
+	if at+uint64(frameHeaderLen) > size {
+		return 0, false
+	}
 	for i := range batch {
-		if at+uint64(frameHeaderLen) > size {
-			return 0, false
-		}
 		h := (*frameHeader)(unsafe.Add(base, at))
 		start := at + uint64(h.mac)
 		if start+uint64(h.snaplen) > size {
 			return 0, false
 		}
 		p := &batch[i]
-		p.Data = unsafe.Slice((*byte)(unsafe.Add(base, start)), h.snaplen)
+		// As unsafe.Slice, whose own check of the length is the third one here.
+		data := (*slice)(unsafe.Pointer(&p.Data))
+		data.octets, data.len, data.cap = unsafe.Add(base, start), int(h.snaplen), int(h.snaplen)
 		p.Time = int64(h.sec)*1e9 + int64(h.nsec)
 		p.WireLen = h.length
 		p.RxHash = h.rxhash
+		p.Type = capture.PacketType(h.pkttype)
 		p.VLANTCI, p.VLANTPID, p.GSOSize, p.GSOHeader = 0, 0, 0, 0 // one store
 		if h.status&unix.TP_STATUS_VLAN_VALID != 0 {
 			p.VLANTCI, p.VLANTPID = socket.VLAN(h.status, uint16(h.vlanTCI), h.vlanTPID)
 		}
-		p.Type = capture.PacketType(h.pkttype)
 		if raw {
+			// Within the block, as it follows the block's header at the least.
 			vnet := (*[socket.VnetHeaderLen]byte)(unsafe.Add(base, start-socket.VnetHeaderLen))
 			if *(*uint16)(unsafe.Pointer(&vnet[4])) != 0 {
-				p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, vnet)
+				p.GSOSize, p.GSOHeader = superPacket(p.Data, vnet)
 			}
 		} else {
 			p.Protocol = socket.HostOrder(h.protocol)
 		}
+		// The next frame has to begin behind this one's header, and its own has to
+		// fit; the last has 0 there.
 		step := uint64(h.next)
-		if step-uint64(frameHeaderLen) > size { // less than a header, or more than there is
+		if step-uint64(frameHeaderLen) > size-at-2*uint64(frameHeaderLen) || at+2*uint64(frameHeaderLen) > size {
 			if step != 0 || c.left != uint32(i+1) {
 				return 0, false
 			}

@@ -115,8 +115,20 @@ func ExtraBPFInstructions(program []bpf.RawInstruction) Option {
 // Timestamps sets whose clock stamps packets.
 func Timestamps(t socket.Timestamps) Option { return func(c *Config) { c.Timestamps = t } }
 
+// FanoutConfig and its modes are those of package socket.
+type FanoutConfig = socket.Fanout
+
+// The modes of FanoutConfig.
+const (
+	FanoutHash     = socket.FanoutHash
+	FanoutCPU      = socket.FanoutCPU
+	FanoutBalance  = socket.FanoutBalance
+	FanoutRollover = socket.FanoutRollover
+	FanoutQueue    = socket.FanoutQueue
+)
+
 // Fanout shares the interface among several rings.
-func Fanout(f socket.Fanout) Option { return func(c *Config) { c.Fanout = f } }
+func Fanout(f FanoutConfig) Option { return func(c *Config) { c.Fanout = f } }
 
 // BusyPoll sets how long to look for packets before going to sleep.
 func BusyPoll(d time.Duration) Option { return func(c *Config) { c.BusyPoll = d } }

@@ -246,6 +246,7 @@ func TestSuperPackets(t *testing.T) {
 	run(t, "ip -n "+far+" address add 10.99.0.2/24 dev far")
 	run(t, "ip -n "+far+" link set far up")
 	run(t, "ip address add 10.99.0.1/24 dev left")
+	capturetest.NoIPv6(t, "left")
 	run(t, "ip link set left up")
 	l, err := link.ByName("left")
 	if err != nil {
@@ -316,6 +317,7 @@ func tun(t *testing.T, name string, hardware int) *os.File {
 	if err := unix.IoctlSetInt(fd, unix.TUNSETLINK, hardware); err != nil {
 		t.Fatal(err)
 	}
+	capturetest.NoIPv6(t, name)
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,11 +51,7 @@ func Cable(t testing.TB, a, b string) (link.Link, link.Link) {
 	IP(t, "link add "+a+" type veth peer name "+b)
 	var ends [2]link.Link
 	for i, name := range []string{a, b} {
-		// Of the namespace of the thread that opens it; not there if there is no IPv6.
-		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
+		NoIPv6(t, name)
 		IP(t, "link set "+name+" up")
 		l, err := link.ByName(name)
 		if err != nil {
@@ -63,6 +60,16 @@ func Cable(t testing.TB, a, b string) (link.Link, link.Link) {
 		ends[i] = l
 	}
 	return ends[0], ends[1]
+}
+
+// NoIPv6 keeps the kernel from sending packets of its own on an interface.
+func NoIPv6(t testing.TB, name string) {
+	t.Helper()
+	// Of the namespace of the thread that opens it; not there if there is no IPv6.
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 }
 
 // Sender sends frames as they are.
@@ -101,4 +108,28 @@ func (s *Sender) Send(frame []byte) error {
 		}
 		return os.NewSyscallError("send", err)
 	}
+}
+
+// WaitForCapture waits until somebody captures in the current namespace.
+func WaitForCapture(t testing.TB) {
+	t.Helper()
+	const header = 1 // line of /proc/net/packet
+	seen := false
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		b, err := os.ReadFile("/proc/thread-self/net/packet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Those of senders are bound to no protocol, which is the fourth column.
+		for _, line := range strings.Split(strings.TrimSpace(string(b)), "\n")[header:] {
+			if f := strings.Fields(line); len(f) > 3 && f[3] == "0003" {
+				if seen { // since the last look: its filter is in place by now
+					return
+				}
+				seen = true
+				break
+			}
+		}
+	}
+	t.Fatal("nobody captures")
 }
