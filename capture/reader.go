@@ -25,14 +25,28 @@ func NewReader(src Source) *Reader { return &Reader{src: src} }
 // Next returns the next packet, borrowed, with all that the source knows of it. It
 // waits for it.
 func (r *Reader) Next() (*Packet, error) {
-	if r.next >= len(r.batch) {
-		if err := r.fetch(); err != nil {
-			return nil, err
-		}
+	if p := r.take(); p != nil {
+		return p, nil
 	}
-	p := &r.batch[r.next]
+	return r.first()
+}
+
+// take returns the next packet of the batch in hand, nil after the last one. It is
+// inlined.
+func (r *Reader) take() *Packet {
+	if r.next >= len(r.batch) {
+		return nil
+	}
 	r.next++
-	return p, nil
+	return &r.batch[r.next-1]
+}
+
+// first returns the first packet of the next batch.
+func (r *Reader) first() (*Packet, error) {
+	if err := r.fetch(); err != nil {
+		return nil, err
+	}
+	return r.take(), nil
 }
 
 // fetch gets the next batch that is not empty.
@@ -58,27 +72,25 @@ func (r *Reader) Packets() iter.Seq2[*Packet, error] {
 }
 
 // NextPacketFn calls fn with the next packet, borrowed, and returns fn's error.
-func (r *Reader) NextPacketFn(fn func(p *Packet) error) error {
-	if r.next >= len(r.batch) {
-		if err := r.fetch(); err != nil {
+func (r *Reader) NextPacketFn(fn func(p *Packet) error) (err error) {
+	p := r.take()
+	if p == nil {
+		if p, err = r.first(); err != nil {
 			return err
 		}
 	}
-	p := &r.batch[r.next]
-	r.next++
 	return fn(p)
 }
 
 // NextPayloadZeroCopy returns the next packet's bytes from the link layer on,
 // borrowed, whom it was for, and its length on the wire in octets.
 func (r *Reader) NextPayloadZeroCopy() (payload []byte, t PacketType, wireLen uint32, err error) {
-	if r.next >= len(r.batch) {
-		if err := r.fetch(); err != nil {
+	p := r.take()
+	if p == nil {
+		if p, err = r.first(); err != nil {
 			return nil, PacketUnknown, 0, err
 		}
 	}
-	p := &r.batch[r.next]
-	r.next++
 	return p.Data, p.Type, p.WireLen, nil
 }
 
@@ -87,13 +99,12 @@ func (r *Reader) NextPayloadZeroCopy() (payload []byte, t PacketType, wireLen ui
 // and counted by Skipped.
 func (r *Reader) NextIPPacketZeroCopy() (ip []byte, t PacketType, wireLen uint32, err error) {
 	for {
-		if r.next >= len(r.batch) {
-			if err := r.fetch(); err != nil {
+		p := r.take()
+		if p == nil {
+			if p, err = r.first(); err != nil {
 				return nil, PacketUnknown, 0, err
 			}
 		}
-		p := &r.batch[r.next]
-		r.next++
 		if ip := p.IP(); ip != nil {
 			return ip, p.Type, p.WireLen, nil
 		}

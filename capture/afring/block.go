@@ -80,11 +80,15 @@ type slice struct {
 	len, cap int
 }
 
-// superPacket is apart to keep it out of the loop.
+// special adds what few packets have: a tag that was taken out, and segments. It is
+// apart to keep it out of the loop.
 //
 //go:noinline
-func superPacket(data []byte, vnet *[socket.VnetHeaderLen]byte) (size, header uint16) {
-	return socket.SuperPacket(data, vnet)
+func special(p *capture.Packet, h *frameHeader, vnet *[socket.VnetHeaderLen]byte, raw bool) {
+	p.VLANTCI, p.VLANTPID = socket.VLAN(h.status, uint16(h.vlanTCI), h.vlanTPID)
+	if raw {
+		p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, vnet)
+	}
 }
 
 // cursor walks the frames of a block that is ready.
@@ -119,6 +123,10 @@ func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 	if at+uint64(frameHeaderLen) > size {
 		return 0, false
 	}
+	var mask uint16 // of the GSO size, which cooked packets have not
+	if raw {
+		mask = 0xffff
+	}
 	for i := range batch {
 		h := (*frameHeader)(unsafe.Add(base, at))
 		start := at + uint64(h.mac)
@@ -134,17 +142,10 @@ func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 		p.RxHash = h.rxhash
 		p.Type = capture.PacketType(h.pkttype)
 		p.VLANTCI, p.VLANTPID, p.GSOSize, p.GSOHeader = 0, 0, 0, 0 // one store
-		if h.status&unix.TP_STATUS_VLAN_VALID != 0 {
-			p.VLANTCI, p.VLANTPID = socket.VLAN(h.status, uint16(h.vlanTCI), h.vlanTPID)
-		}
-		if raw {
-			// Within the block, as it follows the block's header at the least.
-			vnet := (*[socket.VnetHeaderLen]byte)(unsafe.Add(base, start-socket.VnetHeaderLen))
-			if *(*uint16)(unsafe.Pointer(&vnet[4])) != 0 {
-				p.GSOSize, p.GSOHeader = superPacket(p.Data, vnet)
-			}
-		} else {
-			p.Protocol = socket.HostOrder(h.protocol)
+		// Within the block, whose own header is before its first frame.
+		vnet := (*[socket.VnetHeaderLen]byte)(unsafe.Add(base, start-socket.VnetHeaderLen))
+		if uint32(*(*uint16)(unsafe.Pointer(&vnet[4]))&mask)|h.status&unix.TP_STATUS_VLAN_VALID != 0 {
+			special(p, h, vnet, raw)
 		}
 		// The next frame has to begin behind this one's header, and its own has to
 		// fit; the last has 0 there.
@@ -156,7 +157,21 @@ func (c *cursor) next(batch []capture.Packet, raw bool) (n int, ok bool) {
 		}
 		at += step
 	}
+	if !raw {
+		c.protocols(batch)
+	}
 	c.offset = int(at)
 	c.left -= uint32(n)
 	return n, true
+}
+
+// protocols adds the EtherTypes of a batch of cooked packets, which begins where the
+// cursor still is and whose offsets are checked.
+func (c *cursor) protocols(batch []capture.Packet) {
+	base, at := unsafe.Pointer(unsafe.SliceData(c.block)), c.offset
+	for i := range batch {
+		h := (*frameHeader)(unsafe.Add(base, at))
+		batch[i].Protocol = socket.HostOrder(h.protocol)
+		at += int(h.next)
+	}
 }
