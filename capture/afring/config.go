@@ -29,7 +29,7 @@ type Config struct {
 }
 
 // Defaults of Config. 16 blocks bridge some 30 ms at 3 million packets a second,
-// each cut to its headers; docs/performance.md has the measurements behind it.
+// each cut to its headers.
 const (
 	DefaultBlockSize     = 1 << 20
 	DefaultBlocks        = 16

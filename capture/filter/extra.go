@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ func ParseDDD(r io.Reader) ([]bpf.RawInstruction, error) {
 	}
 	code := make([]bpf.RawInstruction, 0, count)
 	for s.Scan() {
+		if len(code) == count && strings.TrimSpace(s.Text()) == "" {
+			continue // empty lines at the end
+		}
 		if len(code) == count {
 			return nil, fmt.Errorf("filter: line %d follows the %d instructions that line 1 announces", count+2, count)
 		}
@@ -43,7 +47,10 @@ func ParseDDD(r io.Reader) ([]bpf.RawInstruction, error) {
 	if len(code) < count {
 		return nil, fmt.Errorf("filter: it ends after %d of the %d instructions that line 1 announces", len(code), count)
 	}
-	return code, check(code)
+	if i, what := fault(code); what != "" {
+		return nil, fmt.Errorf("filter: line %d: the instruction %s", i+2, what)
+	}
+	return code, nil
 }
 
 // operations are those that bpf_check_classic in net/core/filter.c allows.
@@ -70,6 +77,7 @@ var operations = func() map[uint16]bool {
 }()
 
 // check returns what the kernel would not take, by the number of the instruction.
+// No program is none to complain of.
 func check(code []bpf.RawInstruction) error {
 	if len(code) == 0 {
 		return nil
@@ -77,38 +85,82 @@ func check(code []bpf.RawInstruction) error {
 	if len(code) > maxInstructions {
 		return fmt.Errorf("filter: it has %d instructions; the kernel takes %d", len(code), maxInstructions)
 	}
+	if i, what := fault(code); what != "" {
+		return fmt.Errorf("filter: instruction %d of %d %s", i, len(code), what)
+	}
+	return nil
+}
+
+const (
+	extensions    = 0xfffff000 // SKF_AD_OFF: loads from here on are of metadata
+	lastExtension = 60         // SKF_AD_VLAN_TPID; all are multiples of 4
+)
+
+// fault returns the first instruction that the kernel would not take and why, as
+// bpf_check_classic of net/core/filter.c has it, or no reason.
+func fault(code []bpf.RawInstruction) (i int, why string) {
 	for i, in := range code {
 		behind := uint64(len(code) - i - 1)
-		wrong := func(what string) error { return fmt.Errorf("filter: instruction %d of %d %s", i, len(code), what) }
 		switch {
 		case !operations[in.Op]:
-			return wrong(fmt.Sprintf("has the code %d, which is none", in.Op))
+			return i, fmt.Sprintf("has the code %d, which is none", in.Op)
 		case in.Op == unix.BPF_JMP|unix.BPF_JA:
 			if uint64(in.K) >= behind {
-				return wrong("jumps out of the program")
+				return i, "jumps out of the program"
 			}
 		case in.Op&7 == unix.BPF_JMP:
 			if uint64(in.Jt) >= behind || uint64(in.Jf) >= behind {
-				return wrong("jumps out of the program")
+				return i, "jumps out of the program"
 			}
 		}
 		switch in.Op {
 		case unix.BPF_ALU | unix.BPF_DIV | unix.BPF_K, unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K:
 			if in.K == 0 {
-				return wrong("divides by zero")
+				return i, "divides by zero"
 			}
 		case unix.BPF_ALU | unix.BPF_LSH | unix.BPF_K, unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K:
 			if in.K >= 32 {
-				return wrong("shifts by more than 31")
+				return i, "shifts by more than 31"
 			}
 		case unix.BPF_LD | unix.BPF_MEM, unix.BPF_LDX | unix.BPF_MEM, unix.BPF_ST, unix.BPF_STX:
 			if in.K >= 16 {
-				return wrong("has no such scratch memory")
+				return i, "has no such scratch memory"
+			}
+		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, unix.BPF_LD | unix.BPF_B | unix.BPF_ABS:
+			if e := in.K - extensions; in.K >= extensions && (e > lastExtension || e%4 != 0) {
+				return i, fmt.Sprintf("loads the extension %d, which is none", e)
 			}
 		}
 	}
 	if last := code[len(code)-1].Op; last != unix.BPF_RET|unix.BPF_K && last != unix.BPF_RET|unix.BPF_A {
-		return errors.New("filter: it does not end with a return")
+		return len(code) - 1, "is the last and does not return"
 	}
-	return nil
+	return scratchFault(code)
+}
+
+// scratchFault finds loads of scratch memory that nothing was stored in on one of
+// the ways to them, as check_load_and_stores of net/core/filter.c does. The jumps
+// have been checked.
+func scratchFault(code []bpf.RawInstruction) (i int, why string) {
+	missing := make([]uint16, len(code)) // on a way that jumps here; a bit each
+	var stored uint16                    // on the way from the instruction before
+	for i, in := range code {
+		stored &^= missing[i]
+		switch {
+		case in.Op == unix.BPF_ST || in.Op == unix.BPF_STX:
+			stored |= 1 << in.K
+		case in.Op == unix.BPF_LD|unix.BPF_MEM || in.Op == unix.BPF_LDX|unix.BPF_MEM:
+			if stored&(1<<in.K) == 0 {
+				return i, fmt.Sprintf("loads from scratch memory %d, where nothing may have been stored", in.K)
+			}
+		case in.Op == unix.BPF_JMP|unix.BPF_JA:
+			missing[i+1+int(in.K)] |= ^stored
+			stored = ^uint16(0) // no way from here to the next instruction
+		case in.Op&7 == unix.BPF_JMP:
+			missing[i+1+int(in.Jt)] |= ^stored
+			missing[i+1+int(in.Jf)] |= ^stored
+			stored = ^uint16(0)
+		}
+	}
+	return 0, ""
 }

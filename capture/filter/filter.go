@@ -2,9 +2,23 @@
 // form, Documentation/networking/filter.rst): which packets a packet socket gets,
 // and how much of each. What the kernel need not copy is the cheapest packet.
 //
-// A program first runs the one that the user brings, if there is one, then refuses
-// what has a VLAN tag, if so asked, then what is not IP, and at last says how long
-// this very packet has to be, so that headers are captured whole and little else.
+// # A program
+//
+// Its parts follow one another, and each goes on to the next or ends the program:
+//
+//	Extra        the user's program: what it refuses is refused
+//	IgnoreVLANs  refuses packets whose tag the hardware took out
+//	link layer   by EtherType, below tags in line, or by the first nibble of IP:
+//	             refuses what is not IP, unless All is set
+//	IP           returns how long this very packet has to be, so that its headers
+//	             are captured whole and little else
+//	accept       returns Length.Max: packets with shims, and those without IP
+//	refuse       returns 0
+//
+// No part relies on what the registers hold when it begins. A load beyond the end of
+// a packet makes the kernel refuse it (bpf_convert_filter in net/core/filter.c), so
+// that a frame cut short within its headers is refused without a test of its length.
+// With All there is one before each load: All refuses nothing.
 package filter
 
 import (
@@ -25,7 +39,7 @@ type Config struct {
 	// IgnoreVLANs refuses packets with a VLAN tag, be it in line or taken out by
 	// the hardware. What counts is that there is one: its value can be 0.
 	IgnoreVLANs bool
-	// All lets through what is not IP.
+	// All lets through what is not IP, and frames that are cut short.
 	All bool
 	// Extra is a program that packets have to pass besides. What it refuses (ret
 	// #0) is refused; what it returns else does not matter.
@@ -93,9 +107,28 @@ func (c Config) Assemble() ([]bpf.RawInstruction, error) {
 		b.test(bpf.JumpEqual, 0, untagged, b.refuse)
 		b.place(untagged)
 	}
+	uniform := c.All && c.Length.kind <= fixed // whatever a packet is, its length is the same
 	switch c.LinkType {
+	case capture.LinkEthernet, capture.LinkLoopback, capture.LinkCooked:
+		uniform = uniform && !c.IgnoreVLANs // tags in line are still to be found
+	}
+	if uniform {
+		b.jump(b.accept)
+	} else {
+		b.link()
+	}
+	b.place(b.accept)
+	b.do(bpf.RetConstant{Val: c.Length.Max(c.LinkType)})
+	b.place(b.refuse)
+	b.do(bpf.RetConstant{})
+	return b.assemble()
+}
+
+// link goes by the link layer.
+func (b *builder) link() {
+	switch b.c.LinkType {
 	case capture.LinkEthernet, capture.LinkLoopback:
-		b.do(bpf.LoadAbsolute{Off: 12, Size: 2})
+		b.load(12, 2)
 		b.etherType(14, 0)
 	case capture.LinkCooked:
 		b.do(bpf.LoadExtension{Num: bpf.ExtProto})
@@ -110,11 +143,24 @@ func (c Config) Assemble() ([]bpf.RawInstruction, error) {
 	default: // not found on devices, or with headers that a filter cannot walk
 		b.jump(b.accept)
 	}
-	b.place(b.accept)
-	b.do(bpf.RetConstant{Val: c.Length.Max(c.LinkType)})
-	b.place(b.refuse)
-	b.do(bpf.RetConstant{})
-	return b.assemble()
+}
+
+// load has A hold the octets at offset at.
+func (b *builder) load(at uint32, size int) {
+	b.within(at + uint32(size))
+	b.do(bpf.LoadAbsolute{Off: at, Size: size})
+}
+
+// within guards a load up to offset end with All, which has to accept what is too
+// short for it. It uses A.
+func (b *builder) within(end uint32) {
+	if !b.c.All {
+		return
+	}
+	enough := b.label()
+	b.do(bpf.LoadExtension{Num: bpf.ExtLen})
+	b.test(bpf.JumpLessThan, end, b.accept, enough)
+	b.place(enough)
 }
 
 // etherType goes by the EtherType in A, after which the packet goes on at offset at.
@@ -144,7 +190,7 @@ func (b *builder) etherType(at uint32, tags int) {
 	case tags == maxTags:
 		b.jump(b.accept)
 	default:
-		b.do(bpf.LoadAbsolute{Off: at + 2, Size: 2})
+		b.load(at+2, 2)
 		b.etherType(at+4, tags+1)
 	}
 	b.place(shim)
@@ -153,19 +199,25 @@ func (b *builder) etherType(at uint32, tags int) {
 
 // llc goes on if A is a length, with the LLC header at offset at (RFC 1042).
 func (b *builder) llc(at uint32) {
+	if b.c.All && !b.c.IgnoreVLANs {
+		b.jump(b.accept)
+		return
+	}
 	length, isSnap := b.label(), b.label()
 	b.test(bpf.JumpLessThan, minEtherType, length, b.other)
 	b.place(length)
-	b.do(bpf.LoadAbsolute{Off: at, Size: 4})
+	b.load(at, 4)
 	b.oneOf(isSnap, snap)
 	// The service access point of IP: 06 06 03, and then an IP header.
 	b.do(bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 8})
 	b.test(bpf.JumpEqual, 0x060603, b.accept, b.other)
 	b.place(isSnap)
-	b.do(bpf.LoadAbsolute{Off: at + 6, Size: 2})
+	b.load(at+6, 2)
 	b.oneOf(b.accept, etherIPv4, etherIPv6, etherPPPoE)
 	b.oneOf(b.accept, etherMPLS...)
-	if !b.c.IgnoreVLANs {
+	if b.c.IgnoreVLANs {
+		b.oneOf(b.refuse, etherTags...)
+	} else {
 		b.oneOf(b.accept, etherTags...)
 	}
 	b.jump(b.other)
@@ -174,14 +226,18 @@ func (b *builder) llc(at uint32) {
 // pppoe looks at the protocol behind a PPPoE header (RFC 2516 section 4), which may
 // be compressed to one octet (RFC 1661 section 6.5).
 func (b *builder) pppoe(at uint32) {
+	if b.c.All {
+		b.jump(b.accept)
+		return
+	}
 	compressed, full := b.label(), b.label()
-	b.do(bpf.LoadAbsolute{Off: at + 6, Size: 1})
+	b.load(at+6, 1)
 	b.test(bpf.JumpBitsSet, 1, compressed, full)
 	b.place(compressed)
 	b.oneOf(b.accept, pppIPv4, pppIPv6)
 	b.jump(b.other)
 	b.place(full)
-	b.do(bpf.LoadAbsolute{Off: at + 6, Size: 2})
+	b.load(at+6, 2)
 	b.oneOf(b.accept, pppIPv4, pppIPv6, pppMPLS, pppMPLSM)
 	b.jump(b.other)
 }
@@ -189,7 +245,8 @@ func (b *builder) pppoe(at uint32) {
 // nibble goes by the version of IP where nothing else says it.
 func (b *builder) nibble(v4, v6 bool) {
 	is4, is6 := b.label(), b.label()
-	b.do(bpf.LoadAbsolute{Off: 0, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 4})
+	b.load(0, 1)
+	b.do(bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 4})
 	if v4 {
 		b.oneOf(is4, 4)
 	}
@@ -209,6 +266,7 @@ func (b *builder) ipv4(at uint32, shims bool) {
 		b.jump(b.accept)
 		return
 	}
+	b.within(at + 1)
 	b.do(
 		bpf.LoadMemShift{Off: at}, // X = 4 * IHL
 		bpf.TXA{},
@@ -229,7 +287,7 @@ func (b *builder) ipv6(at uint32, shims bool) {
 		b.do(bpf.RetConstant{Val: n + ipv4HeaderLen})
 		return
 	}
-	b.do(bpf.LoadAbsolute{Off: at + 6, Size: 1})
+	b.load(at+6, 1)
 	b.oneOf(b.accept, 0, 43, 44, 51, 60)
 	b.do(bpf.RetConstant{Val: n + ipv6HeaderLen})
 }

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"math"
 
 	"golang.org/x/net/bpf"
 )
@@ -24,7 +25,15 @@ type Metadata struct {
 type VM struct {
 	code  []bpf.Instruction
 	asked []bpf.Extension // what the program asks of a packet's metadata
-	made  map[Metadata]*bpf.VM
+	made  map[variant]*bpf.VM
+}
+
+// variant is what the machines of one program differ by.
+type variant struct {
+	answers Metadata
+	// captured is that the packet is as long on the wire as in memory, which is the
+	// one answer that x/net/bpf's machine has: no machine for each length then.
+	captured bool
 }
 
 // maxMade bounds how many variants of a program are kept.
@@ -32,33 +41,78 @@ const maxMade = 64
 
 // NewVM returns a machine for the program. x/net/bpf's knows no extension but the
 // length, so there is one of them for each answer that the metadata gives, with the
-// answers in the place of the questions.
+// answers in the place of the questions. What it cannot do as the kernel does is an
+// error.
 func NewVM(program []bpf.RawInstruction) (*VM, error) {
-	v := &VM{made: map[Metadata]*bpf.VM{}}
+	v := &VM{made: map[variant]*bpf.VM{}}
 	code, ok := bpf.Disassemble(program)
 	if !ok {
 		return nil, fmt.Errorf("the program has an instruction that is not known")
 	}
 	v.code = code
 	for i, in := range code {
-		e, ok := in.(bpf.LoadExtension)
-		if !ok {
-			continue
+		what, negative := "", false
+		switch in := in.(type) {
+		case bpf.LoadExtension:
+			if what = unsimulated(in.Num); what == "" {
+				v.asked = append(v.asked, in.Num)
+			}
+		case bpf.NegateA:
+			what = "negates"
+		case bpf.ALUOpX: // which the kernel takes modulo 32
+			if in.Op == bpf.ALUOpShiftLeft || in.Op == bpf.ALUOpShiftRight {
+				what = "shifts by X"
+			}
+		case bpf.LoadAbsolute:
+			negative = in.Off > math.MaxInt32
+		case bpf.LoadIndirect:
+			negative = in.Off > math.MaxInt32
+		case bpf.LoadMemShift:
+			negative = in.Off > math.MaxInt32
 		}
-		switch e.Num {
-		case bpf.ExtLen, bpf.ExtProto, bpf.ExtType, bpf.ExtInterfaceIndex, bpf.ExtRXHash, bpf.ExtVLANTag, bpf.ExtVLANTagPresent, bpf.ExtVLANProto:
-			v.asked = append(v.asked, e.Num)
-		default:
-			return nil, fmt.Errorf("instruction %d loads extension %d, which is not simulated", i, e.Num)
+		if negative { // SKF_NET_OFF, SKF_LL_OFF
+			what = "loads at a negative offset"
+		}
+		if what != "" {
+			return nil, fmt.Errorf("instruction %d %s, which is not simulated", i, what)
 		}
 	}
-	_, err := v.machine(Metadata{})
+	_, err := v.machine(variant{})
 	return v, err
+}
+
+// unsimulated says what an extension loads that nothing here can answer.
+func unsimulated(e bpf.Extension) string {
+	switch e {
+	case bpf.ExtLen, bpf.ExtProto, bpf.ExtType, bpf.ExtInterfaceIndex, bpf.ExtRXHash, bpf.ExtVLANTag, bpf.ExtVLANTagPresent, bpf.ExtVLANProto:
+		return ""
+	case bpf.ExtNetlinkAttr, bpf.ExtNetlinkAttrNested:
+		return "loads a netlink attribute"
+	case bpf.ExtMark:
+		return "loads the mark"
+	case bpf.ExtQueue:
+		return "loads the queue"
+	case bpf.ExtLinkLayerType:
+		return "loads the hardware type"
+	case bpf.ExtCPUID:
+		return "loads the CPU"
+	case 40: // SKF_AD_ALU_XOR_X
+		return "is A ^ X as an extension"
+	case bpf.ExtPayloadOffset:
+		return "loads the payload offset"
+	case bpf.ExtRand:
+		return "loads a random number"
+	}
+	return fmt.Sprintf("loads the extension %d", e)
 }
 
 // Run returns how many octets of a packet the program accepts, 0 if it refuses it.
 func (v *VM) Run(data []byte, m Metadata) uint32 {
-	vm, err := v.machine(v.answers(m))
+	a := variant{answers: v.answers(m)}
+	if a.captured = m.Len == uint32(len(data)); a.captured {
+		a.answers.Len = 0
+	}
+	vm, err := v.machine(a)
 	if err != nil {
 		return 0 // cannot be: the program is the same but for constants
 	}
@@ -117,14 +171,14 @@ func (m *Metadata) answer(e bpf.Extension) uint32 {
 	return 0
 }
 
-func (v *VM) machine(a Metadata) (*bpf.VM, error) {
+func (v *VM) machine(a variant) (*bpf.VM, error) {
 	if vm := v.made[a]; vm != nil {
 		return vm, nil
 	}
 	code := make([]bpf.Instruction, len(v.code))
 	for i, in := range v.code {
-		if e, ok := in.(bpf.LoadExtension); ok {
-			in = bpf.LoadConstant{Dst: bpf.RegA, Val: a.answer(e.Num)}
+		if e, ok := in.(bpf.LoadExtension); ok && !(e.Num == bpf.ExtLen && a.captured) {
+			in = bpf.LoadConstant{Dst: bpf.RegA, Val: a.answers.answer(e.Num)}
 		}
 		code[i] = in
 	}
