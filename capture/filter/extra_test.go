@@ -1,5 +1,21 @@
 package filter_test
 
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"weir/capture"
+	"weir/capture/filter"
+	"weir/capture/pcap"
+)
+
 // tcpdump returns a program that tcpdump made.
 func tcpdump(t testing.TB, expression string) []bpf.RawInstruction {
 	t.Helper()
@@ -93,12 +109,114 @@ func TestParseDDD(t *testing.T) {
 		"2\n5 0 0 1\n6 0 0 1\n":  "jumps out",
 		"2\n52 0 0 0\n6 0 0 1\n": "divides by zero",
 		"2\n2 0 0 16\n6 0 0 1\n": "scratch",
-		"1\n0 0 0 1\n":           "return",
+		"1\n0 0 0 1\n":           "line 2: the instruction is the last and does not return",
+		"2\n100 0 0 32\n6 0 0 1": "shifts by more than 31",
+		"2\n96 0 0 3\n6 0 0 1\n": "line 2: the instruction loads from scratch memory 3",
+		// One of the two ways to the load stores nothing.
+		"4\n21 0 1 7\n2 0 0 1\n96 0 0 1\n6 0 0 1\n": "line 4",
+		"2\n32 0 0 4294963264\n6 0 0 1":             "extension 64",
+		"2\n32 0 0 4294963201\n6 0 0 1":             "extension 1",
 	} {
 		if _, err := filter.ParseDDD(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
+}
+
+// TestParseDDDEnd allows what editors leave at the end.
+func TestParseDDDEnd(t *testing.T) {
+	if program, err := filter.ParseDDD(strings.NewReader("2\r\n40 0 0 12\r\n6 0 0 1\r\n\n \n")); err != nil || len(program) != 2 {
+		t.Fatal(program, err)
+	}
+}
+
+// anyProgram makes a program that the kernel takes and the VM simulates out of
+// octets. The first says how long it is: up to 1025 instructions. Indirect loads are
+// not among them: see NewVM on those that wrap. Programs of tcpdump's have them.
+func anyProgram(b []byte) (program []bpf.RawInstruction) {
+	if len(b) < 5 {
+		return nil
+	}
+	n, b := int(b[0])*4, b[1:]
+	const (
+		loads = unix.BPF_LD | unix.BPF_ABS
+		alu   = unix.BPF_ALU
+		jump  = unix.BPF_JMP
+	)
+	operations := []uint16{
+		loads | unix.BPF_W, loads | unix.BPF_H, loads | unix.BPF_B, unix.BPF_LD | unix.BPF_LEN,
+		unix.BPF_LD | unix.BPF_IMM, unix.BPF_LDX | unix.BPF_IMM, unix.BPF_LDX | unix.BPF_B | unix.BPF_MSH, unix.BPF_ST, unix.BPF_STX,
+		unix.BPF_LD | unix.BPF_MEM, unix.BPF_LDX | unix.BPF_MEM, unix.BPF_MISC | unix.BPF_TAX, unix.BPF_MISC | unix.BPF_TXA,
+		alu | unix.BPF_ADD | unix.BPF_X, alu | unix.BPF_SUB, alu | unix.BPF_MUL, alu | unix.BPF_DIV | unix.BPF_X, alu | unix.BPF_MOD | unix.BPF_X,
+		alu | unix.BPF_DIV, alu | unix.BPF_AND, alu | unix.BPF_OR | unix.BPF_X, alu | unix.BPF_XOR, alu | unix.BPF_LSH, alu | unix.BPF_RSH,
+		jump | unix.BPF_JA, jump | unix.BPF_JEQ, jump | unix.BPF_JGT, jump | unix.BPF_JGE | unix.BPF_X, jump | unix.BPF_JSET, jump | unix.BPF_JSET | unix.BPF_X,
+		unix.BPF_RET, unix.BPF_RET | unix.BPF_A,
+	}
+	for i := range uint32(4) { // all scratch memory that is loaded from
+		program = append(program, bpf.RawInstruction{Op: unix.BPF_ST, K: i})
+	}
+	for i := range n {
+		at := func(j int) uint32 { return uint32(b[(4*i+j+4*i/len(b))%len(b)]) }
+		in := bpf.RawInstruction{Op: operations[int(at(0))%len(operations)], K: at(3)}
+		behind := n - i // a return follows
+		switch {
+		case in.Op == jump|unix.BPF_JA:
+			in.K = (in.K*4 + at(2)) % uint32(behind)
+		case in.Op&7 == jump:
+			in.Jt, in.Jf = uint8(int(at(1))%behind), uint8(int(at(2))%behind)
+		case in.Op == alu|unix.BPF_LSH, in.Op == alu|unix.BPF_RSH:
+			in.K %= 32
+		case in.Op == alu|unix.BPF_DIV:
+			in.K++
+		case in.Op == unix.BPF_ST, in.Op == unix.BPF_STX, in.Op&0xe0 == unix.BPF_MEM && in.Op&7 <= unix.BPF_LDX:
+			in.K %= 4
+		case in.Op == loads|unix.BPF_W && in.K > 200:
+			in.K = 0xfffff000 + []uint32{0, 4, 32, 44, 48}[in.K%5]
+		case in.Op == unix.BPF_RET && at(1) < 128: // most programs end earlier otherwise
+			in.Op = unix.BPF_LD | unix.BPF_IMM
+		}
+		program = append(program, in)
+	}
+	return append(program, bpf.RawInstruction{Op: unix.BPF_RET | unix.BPF_A})
+}
+
+// FuzzAssemble puts any program before ours: the kernel would take both together,
+// and they accept what both accept, as long as ours says.
+func FuzzAssemble(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 12, 26, 0, 1, 8, 31, 200, 0, 0}, uint8(3))
+	f.Add([]byte{255, 26, 255, 1, 8, 0, 0, 0, 40, 31, 255, 0, 0}, uint8(17))
+	all := samples()
+	f.Fuzz(func(t *testing.T, b []byte, choice uint8) {
+		extra := anyProgram(b)
+		c := filter.Config{
+			LinkType: capture.LinkEthernet, Length: lengths[int(choice>>2)%len(lengths)],
+			All: choice&1 != 0, IgnoreVLANs: choice&2 != 0,
+		}
+		_, own := assemble(t, c)
+		c.Extra = extra
+		program, both := assemble(t, c)
+		again := filter.Config{LinkType: capture.LinkEthernet, Extra: program}
+		if err := again.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if len(extra) == 0 {
+			return
+		}
+		vm, err := filter.NewVM(extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			m := metadata(&s.p)
+			want := uint32(0)
+			if vm.Run(s.p.Data, m) != 0 {
+				want = own.Run(s.p.Data, m)
+			}
+			if n := both.Run(s.p.Data, m); n != want {
+				t.Fatalf("%s: %d octets, want %d", s.name, n, want)
+			}
+		}
+	})
 }
 
 // FuzzParseDDD gives the parser anything; what it takes can be assembled and run.

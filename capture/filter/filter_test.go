@@ -1,37 +1,93 @@
 package filter_test
 
-func TestAccepts(t *testing.T) {
-	for _, length := range lengths {
-		for _, ignore := range []bool{false, true} {
-			for _, all := range []bool{false, true} {
-				c := filter.Config{LinkType: capture.LinkEthernet, Length: length, IgnoreVLANs: ignore, All: all}
-				_, vm := assemble(t, c)
-				for _, s := range samples() {
-					for _, meta := range []bool{false, true} {
-						p := s.p
-						if meta { // a tag with id 0 that the hardware took out
-							p.VLANTPID = 0x8100
-						}
-						n := vm.Run(p.Data, metadata(&p))
-						want := s.ip || all && len(p.Data) >= 14
-						if ignore && (s.tagged || meta) {
-							want = false
-						}
-						name := fmt.Sprintf("%s, %v, ignore %v, all %v, metadata %v", s.name, length, ignore, all, meta)
-						if (n > 0) != want {
-							t.Errorf("%s: %d octets", name, n)
-						}
-						if n > length.Max(c.LinkType) {
-							t.Errorf("%s: %d octets, at most %d expected", name, n, length.Max(c.LinkType))
-						}
-						if n > 0 && s.ip {
-							checkCut(t, name, &p, n, length)
-						}
-					}
+import (
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"weir/capture"
+	"weir/capture/filter"
+	"weir/capture/pcap"
+	"weir/flows"
+)
+
+// configs calls f with all there are for the link types.
+func configs(links []capture.LinkType, f func(filter.Config)) {
+	for _, link := range links {
+		for _, length := range lengths {
+			for _, ignore := range []bool{false, true} {
+				for _, all := range []bool{false, true} {
+					f(filter.Config{LinkType: link, Length: length, IgnoreVLANs: ignore, All: all})
 				}
 			}
 		}
 	}
+}
+
+var ethernets = []capture.LinkType{capture.LinkEthernet, capture.LinkLoopback}
+
+func TestAccepts(t *testing.T) {
+	configs(ethernets, func(c filter.Config) {
+		_, vm := assemble(t, c)
+		for _, s := range samples() {
+			for _, meta := range []bool{false, true} {
+				p := s.p
+				if meta { // a tag with id 0 that the hardware took out
+					p.VLANTPID = 0x8100
+				}
+				n := vm.Run(p.Data, metadata(&p))
+				want := s.ip || c.All
+				if c.IgnoreVLANs && (s.tagged || meta) {
+					want = false
+				}
+				name := fmt.Sprintf("%s, %v, ignore %v, all %v, metadata %v", s.name, c.Length, c.IgnoreVLANs, c.All, meta)
+				if (n > 0) != want {
+					t.Errorf("%s: %d octets", name, n)
+				}
+				if limit := c.Length.Max(c.LinkType); n > limit {
+					t.Errorf("%s: %d octets, at most %d expected", name, n, limit)
+				}
+				if n > 0 && s.ip {
+					checkCut(t, name, &p, n, c.Length)
+				}
+			}
+		}
+	})
+}
+
+// TestRunts cuts every sample to every length up to 60 octets. With All nothing is
+// refused but tags that are seen, and nothing is longer than it may be. Without it,
+// what is refused has no flow.
+func TestRunts(t *testing.T) {
+	configs(ethernets, func(c filter.Config) {
+		_, vm := assemble(t, c)
+		for _, s := range samples() {
+			for size := range 61 {
+				p := s.p
+				p.LinkType = c.LinkType
+				p.Data = p.Data[:size]
+				p.WireLen = uint32(size)
+				n := vm.Run(p.Data, metadata(&p))
+				var h flows.Headers
+				switch verdict := h.Decode(&p); {
+				case c.IgnoreVLANs && s.tagged && size >= 14 && s.name != "SNAP tag":
+					if n != 0 {
+						t.Errorf("%s of %d octets, %+v: accepted", s.name, size, c)
+					}
+				case c.IgnoreVLANs && s.tagged:
+				case c.All && n == 0, verdict == flows.OK && n == 0:
+					t.Errorf("%s of %d octets, %+v: refused (%v)", s.name, size, c, verdict)
+				case !c.All && size < 14 && n != 0:
+					t.Errorf("%s of %d octets, %+v: accepted without a whole header", s.name, size, c)
+				}
+				if n > c.Length.Max(c.LinkType) {
+					t.Errorf("%s of %d octets, %+v: %d octets", s.name, size, c, n)
+				}
+			}
+		}
+	})
 }
 
 // TestMinimal pins how little of the usual packets is captured.
@@ -57,11 +113,17 @@ func TestMinimal(t *testing.T) {
 	}
 }
 
+var withoutHeader = []capture.LinkType{
+	capture.LinkNone, capture.LinkRaw, capture.LinkRaw12, capture.LinkRaw14, capture.LinkTunnel, capture.LinkTunnel6,
+	capture.LinkSIT, capture.LinkGRE, capture.LinkGRE6, capture.LinkIPv4, capture.LinkIPv6, capture.LinkCooked,
+}
+
 // TestOtherLinkTypes does the same where packets begin otherwise.
 func TestOtherLinkTypes(t *testing.T) {
-	for _, link := range []capture.LinkType{capture.LinkNone, capture.LinkRaw, capture.LinkTunnel, capture.LinkGRE, capture.LinkIPv4, capture.LinkIPv6, capture.LinkCooked} {
-		for _, length := range lengths {
-			_, vm := assemble(t, filter.Config{LinkType: link, Length: length})
+	for _, link := range withoutHeader {
+		configs([]capture.LinkType{link}, func(c filter.Config) {
+			length := c.Length
+			_, vm := assemble(t, c)
 			for i, data := range [][]byte{v4, v4opts, v6, v6hop, v6frag, payload, {}} {
 				p := capture.Packet{Data: data, WireLen: uint32(len(data)), LinkType: link}
 				ip := i < 5 && !(link == capture.LinkIPv4 && i > 1) && !(link == capture.LinkIPv6 && i < 2)
@@ -70,15 +132,37 @@ func TestOtherLinkTypes(t *testing.T) {
 				}
 				n := vm.Run(p.Data, metadata(&p))
 				name := fmt.Sprintf("%v, %v, packet %d", link, length, i)
-				if (n > 0) != ip {
-					t.Errorf("%s: %d octets", name, n)
+				if (n > 0) != (ip || c.All) || n > length.Max(link) {
+					t.Errorf("%s, %+v: %d octets", name, c, n)
 				}
 				if ip {
 					checkCut(t, name, &p, n, length)
 				}
+				m := metadata(&p)
+				m.VLANPresent = true // with id 0
+				if tagged := vm.Run(p.Data, m); c.IgnoreVLANs && tagged != 0 || !c.IgnoreVLANs && tagged != n {
+					t.Errorf("%s, %+v: %d octets with a tag in metadata", name, c, tagged)
+				}
+			}
+		})
+	}
+	// Cooked packets with tags in line begin with the first one's value.
+	configs([]capture.LinkType{capture.LinkCooked}, func(c filter.Config) {
+		_, vm := assemble(t, c)
+		for _, s := range samples() {
+			p := s.p
+			p.LinkType, p.Protocol, p.Data = capture.LinkCooked, binary.BigEndian.Uint16(p.Data[12:]), p.Data[14:]
+			p.WireLen -= 14
+			n := vm.Run(p.Data, metadata(&p))
+			ip := s.ip && p.Protocol >= 0x0600 // LLC has no EtherType in metadata
+			if want := (ip || c.All) && !(s.tagged && c.IgnoreVLANs && p.Protocol >= 0x0600); (n > 0) != want {
+				t.Errorf("cooked %s, %+v: %d octets", s.name, c, n)
+			}
+			if n > 0 && ip {
+				checkCut(t, "cooked "+s.name, &p, n, c.Length)
 			}
 		}
-	}
+	})
 	for _, link := range []capture.LinkType{capture.Link80211, capture.Link80211Radio, capture.LinkSLL} {
 		_, vm := assemble(t, filter.Config{LinkType: link, Length: filter.MinimalIPv6Transport})
 		if n := vm.Run(payload, filter.Metadata{}); n == 0 {
@@ -98,29 +182,35 @@ func TestCaptures(t *testing.T) {
 		t.Fatalf("%d captures, %v", len(paths), err)
 	}
 	for _, path := range paths {
-		r, err := pcap.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		vms := map[capture.LinkType]*filter.VM{}
-		for i := 0; ; {
-			batch, err := r.NextBatch()
+		for _, length := range lengths {
+			r, err := pcap.Open(path)
 			if err != nil {
-				break // the end, or the damage of cut.pcap
+				t.Fatal(err)
 			}
-			for _, p := range batch {
-				i++
-				if vms[p.LinkType] == nil {
-					_, vms[p.LinkType] = assemble(t, filter.Config{LinkType: p.LinkType, Length: filter.MinimalIPv6Transport})
+			vms := map[capture.LinkType]*filter.VM{}
+			for i := 1; ; {
+				batch, err := r.NextBatch()
+				if err != nil {
+					break // the end, or the damage of cut.pcap
 				}
-				var h flows.Headers
-				n := vms[p.LinkType].Run(p.Data, metadata(&p))
-				if v := h.Decode(&p); v == flows.OK {
-					checkCut(t, fmt.Sprintf("%s: packet %d", path, i), &p, n, filter.MinimalIPv6Transport)
+				for _, p := range batch {
+					if vms[p.LinkType] == nil {
+						_, vms[p.LinkType] = assemble(t, filter.Config{LinkType: p.LinkType, Length: length})
+					}
+					var h flows.Headers
+					n := vms[p.LinkType].Run(p.Data, metadata(&p))
+					if v := h.Decode(&p); v == flows.OK {
+						name := fmt.Sprintf("%s: packet %d, %v", path, i, length)
+						if n == 0 {
+							t.Errorf("%s: refused", name)
+						}
+						checkCut(t, name, &p, n, length)
+					}
+					i++
 				}
 			}
+			r.Close()
 		}
-		r.Close()
 	}
 }
 

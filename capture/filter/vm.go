@@ -41,8 +41,10 @@ const maxMade = 64
 
 // NewVM returns a machine for the program. x/net/bpf's knows no extension but the
 // length, so there is one of them for each answer that the metadata gives, with the
-// answers in the place of the questions. What it cannot do as the kernel does is an
-// error.
+// answers in the place of the questions. Instructions that it does not run as the
+// kernel does are an error. One difference cannot be told from the program: an
+// indirect load whose X + K wraps at 32 bits is beyond the packet here, and not in
+// the kernel.
 func NewVM(program []bpf.RawInstruction) (*VM, error) {
 	v := &VM{made: map[variant]*bpf.VM{}}
 	code, ok := bpf.Disassemble(program)

@@ -1,0 +1,37 @@
+package filter_test
+
+import (
+	"fmt"
+
+	"golang.org/x/net/bpf"
+
+	"weir/capture"
+	"weir/capture/filter"
+)
+
+// A program for tun devices, whose packets begin with IP, that captures headers of
+// IPv4 to the transport.
+func Example() {
+	program, err := filter.Config{LinkType: capture.LinkNone, Length: filter.MinimalIPv4Transport}.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	list, _ := bpf.Disassemble(program)
+	for i, in := range list {
+		fmt.Printf("%2d %v\n", i, in)
+	}
+	// Output:
+	//  0 ldb [0]
+	//  1 rsh #4
+	//  2 jeq #4,2
+	//  3 jeq #6,5
+	//  4 ja 6
+	//  5 ldx 4*([0]&0xf)
+	//  6 txa
+	//  7 add #20
+	//  8 ret a
+	//  9 ret #40
+	// 10 ret #112
+	// 11 ret #0
+}
