@@ -16,14 +16,17 @@ type Writer struct {
 	w       *bufio.Writer
 	link    capture.LinkType
 	snaplen uint32
-	header  [recordHeaderLen + taggedLen]byte // here, because it would not stay on the stack
+	header  [recordHeaderLen + prefixLen]byte // here, because it would not stay on the stack
 }
+
+// prefixLen is what a packet may have before its data: the beginning of an Ethernet
+// header with a tag, or a header of Linux cooked capture (LINKTYPE_LINUX_SLL).
+const prefixLen = 16
 
 // An Ethernet header begins with the two addresses; a VLAN tag comes next (IEEE 802.1Q).
 const (
 	addressesLen = 12
 	tagLen       = 4
-	taggedLen    = addressesLen + tagLen
 )
 
 // NewWriter begins a file and returns a writer for packets that begin as
@@ -32,7 +35,8 @@ const (
 //
 // Interface types that capture files have no number for (ARPHRD_*, such as
 // [capture.LinkNone]) are written as what their packets are, Ethernet or raw IP,
-// so that other programs can read the file.
+// so that other programs can read the file; cooked packets get a header of Linux
+// cooked capture.
 func NewWriter(w io.Writer, link capture.LinkType, snaplen uint32) (*Writer, error) {
 	inFile := fileLinkType(link)
 	if inFile > math.MaxUint16 {
@@ -60,6 +64,8 @@ func fileLinkType(t capture.LinkType) capture.LinkType {
 	switch t {
 	case capture.LinkLoopback:
 		return capture.LinkEthernet
+	case capture.LinkCooked:
+		return capture.LinkSLL
 	case capture.LinkNone, capture.LinkTunnel, capture.LinkTunnel6, capture.LinkSIT, capture.LinkGRE, capture.LinkGRE6:
 		return capture.LinkRaw
 	}
@@ -76,11 +82,15 @@ func (w *Writer) Write(p *capture.Packet) error {
 		return fmt.Errorf("write packet: its link type is %v, but that of the file is %v; a pcap file has only one", p.LinkType, w.link)
 	}
 	size, wire := uint64(len(p.Data)), uint64(p.WireLen)
-	tagged := p.VLANTPID != 0 && size >= addressesLen && fileLinkType(w.link) == capture.LinkEthernet
-	if tagged {
-		size += tagLen
-		wire += tagLen
+	prefix, used := 0, 0 // octets before the data, and of the data that are among them
+	switch {
+	case w.link == capture.LinkCooked:
+		prefix = prefixLen
+	case p.VLANTPID != 0 && size >= addressesLen && fileLinkType(w.link) == capture.LinkEthernet:
+		prefix, used = prefixLen, addressesLen
 	}
+	size += uint64(prefix - used)
+	wire += uint64(prefix - used)
 	wire = min(max(size, wire), math.MaxUint32)
 	if w.snaplen != 0 {
 		size = min(size, uint64(w.snaplen))
@@ -97,20 +107,38 @@ func (w *Writer) Write(p *capture.Packet) error {
 	binary.LittleEndian.PutUint32(h[4:], uint32(nanoseconds))
 	binary.LittleEndian.PutUint32(h[8:], uint32(size))
 	binary.LittleEndian.PutUint32(h[12:], uint32(wire))
-	data, used := p.Data, recordHeaderLen
-	if tagged {
-		tag := h[recordHeaderLen:]
-		copy(tag, data[:addressesLen])
-		binary.BigEndian.PutUint16(tag[addressesLen:], p.VLANTPID)
-		binary.BigEndian.PutUint16(tag[addressesLen+2:], p.VLANTCI)
-		n := min(int(size), taggedLen)
-		used, data, size = used+n, data[addressesLen:], size-uint64(n)
+	if prefix > 0 {
+		w.prefix(p, used)
+		prefix = min(prefix, int(size))
 	}
-	w.w.Write(h[:used]) // bufio keeps an error for the call after it
-	if _, err := w.w.Write(data[:size]); err != nil {
+	data := p.Data[used:]
+	w.w.Write(h[:recordHeaderLen+prefix]) // bufio keeps an error for the call after it
+	if _, err := w.w.Write(data[:size-uint64(prefix)]); err != nil {
 		return fmt.Errorf("write packet: %w", err)
 	}
 	return nil
+}
+
+// prefix writes what comes before the data: with used octets of them the beginning
+// of an Ethernet header and the tag, else a cooked header. Of its fields, packet
+// type, ARPHRD type, address length, address[8], protocol, a packet knows two.
+func (w *Writer) prefix(p *capture.Packet, used int) {
+	b := w.header[recordHeaderLen:]
+	if used > 0 {
+		copy(b, p.Data[:used])
+		binary.BigEndian.PutUint16(b[used:], p.VLANTPID)
+		binary.BigEndian.PutUint16(b[used+2:], p.VLANTCI)
+		return
+	}
+	const arphrdVoid = 0xffff
+	clear(b)
+	kind := p.Type
+	if kind > capture.PacketOutgoing {
+		kind = capture.PacketHost
+	}
+	binary.BigEndian.PutUint16(b, uint16(kind))
+	binary.BigEndian.PutUint16(b[2:], arphrdVoid)
+	binary.BigEndian.PutUint16(b[14:], p.Protocol)
 }
 
 // Flush writes what is buffered.

@@ -160,3 +160,41 @@ func TestWriteDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations for each packet", n)
 	}
 }
+
+// TestWriterCooked holds that a cooked packet is read back with its protocol and
+// direction, cut within the header or not.
+func TestWriterCooked(t *testing.T) {
+	for _, snaplen := range []uint32{0, 20, 10} {
+		var file bytes.Buffer
+		w, err := NewWriter(&file, capture.LinkCooked, snaplen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ip := append([]byte{0x60}, make([]byte, 59)...)
+		if err := w.Write(&capture.Packet{Data: ip, WireLen: 90, Time: 5, LinkType: capture.LinkCooked, Protocol: 0x86dd, Type: capture.PacketOutgoing}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewReader(&file, "cooked")
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, err := r.NextBatch()
+		if err != nil || len(packets) != 1 {
+			t.Fatalf("%d packets, %v", len(packets), err)
+		}
+		p := packets[0]
+		whole := append([]byte{0, 4, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x86, 0xdd}, ip...)
+		if snaplen != 0 {
+			whole = whole[:snaplen]
+		}
+		if !bytes.Equal(p.Data, whole) || p.WireLen != 106 || p.LinkType != capture.LinkSLL {
+			t.Fatalf("snaplen %d: %+v", snaplen, p)
+		}
+		if n := p.Network(); snaplen == 0 && (n.Cause != capture.OK || n.Version != 6 || n.Type != capture.PacketOutgoing) {
+			t.Fatalf("%+v", n)
+		}
+	}
+}
