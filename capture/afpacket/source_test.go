@@ -46,6 +46,9 @@ func TestPackets(t *testing.T) {
 		if err := send.Send(append(make([]byte, 12), 0x08, 0x06, 0, 1)); err != nil { // ARP
 			t.Fatal(err)
 		}
+		if i%100 == 0 {
+			capturetest.Arrived(t, i+1, s)
+		}
 	}
 	r := capture.NewReader(s)
 	for i := range count {
@@ -82,9 +85,12 @@ func TestBalance(t *testing.T) {
 	defer s.Close()
 	send := capturetest.NewSender(t, left)
 	const count = 5000
-	for range count {
+	for i := range count {
 		if err := send.Send(udp(100)); err != nil {
 			t.Fatal(err)
+		}
+		if i%200 == 0 || i == count-1 {
+			capturetest.Arrived(t, i+1, s)
 		}
 	}
 	capturetest.IP(t, "link del right")

@@ -146,7 +146,7 @@ func TestFanout(t *testing.T) {
 				}
 			}
 			for range rings {
-				r, err := afring.Open(right, afring.Config{Blocks: 4, Config: socket.Config{Fanout: f}})
+				r, err := afring.Open(right, afring.Config{Blocks: 64, RetireTimeout: 100 * time.Millisecond, Config: socket.Config{Fanout: f}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -157,6 +157,7 @@ func TestFanout(t *testing.T) {
 				}
 				group = append(group, r)
 				send()
+				capturetest.Arrived(t, int(number), group...)
 			}
 			seen := map[uint64]int{}
 			where := map[uint16]map[int]bool{}

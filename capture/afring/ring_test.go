@@ -80,6 +80,9 @@ func TestPackets(t *testing.T) {
 		if err := s.Send(arp()); err != nil {
 			t.Fatal(err)
 		}
+		if i%100 == 0 {
+			capturetest.Arrived(t, i+1, r)
+		}
 	}
 	next := 0
 	last := begin
@@ -136,6 +139,9 @@ func TestBalance(t *testing.T) {
 			if err := s.Send(arp()); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if i%200 == 0 {
+			capturetest.Arrived(t, i+1, r)
 		}
 	}
 	n := readAll(t, r, func(*capture.Packet) {})
@@ -324,6 +330,7 @@ func TestLinkDownUpDeleted(t *testing.T) {
 	total := 0
 	for range 5 {
 		send()
+		capturetest.Arrived(t, total+100, r)
 		if n := readAll(t, r, func(*capture.Packet) {}); n != 100 {
 			t.Fatalf("%d packets of 100", n)
 		}
@@ -331,12 +338,13 @@ func TestLinkDownUpDeleted(t *testing.T) {
 		if n := readAll(t, r, func(*capture.Packet) {}); n != 0 {
 			t.Fatalf("%d packets while the interface is down", n)
 		}
-		capturetest.IP(t, "link set right up")
+		capturetest.Up(t, "right", "left")
 		total += 100
 	}
 	send()
-	capturetest.IP(t, "link del right")
 	total += 100
+	capturetest.Arrived(t, total, r)
+	capturetest.IP(t, "link del right")
 	n := 0
 	for {
 		packets, err := r.NextBatch()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"weir/capture"
 	"weir/capture/link"
 )
 
@@ -49,17 +50,37 @@ func IP(t testing.TB, arguments string) {
 func Cable(t testing.TB, a, b string) (link.Link, link.Link) {
 	t.Helper()
 	IP(t, "link add "+a+" type veth peer name "+b)
-	var ends [2]link.Link
-	for i, name := range []string{a, b} {
-		NoIPv6(t, name)
-		IP(t, "link set "+name+" up")
-		l, err := link.ByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends[i] = l
-	}
+	NoIPv6(t, a)
+	NoIPv6(t, b)
+	ends := Up(t, a, b)
 	return ends[0], ends[1]
+}
+
+// Up sets interfaces up and waits until they have a carrier: before that they lose
+// what is sent.
+func Up(t testing.TB, names ...string) []link.Link {
+	t.Helper()
+	for _, name := range names {
+		IP(t, "link set "+name+" up")
+	}
+	var links []link.Link
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		links = links[:0]
+		for _, name := range names {
+			l, err := link.ByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l.Running {
+				links = append(links, l)
+			}
+		}
+		if len(links) == len(names) {
+			return links
+		}
+	}
+	t.Fatalf("of %v only %v have a carrier", names, links)
+	return nil
 }
 
 // NoIPv6 keeps the kernel from sending packets of its own on an interface.
@@ -79,8 +100,26 @@ type Sender struct {
 	Sent int
 }
 
-// NewSender returns a sender on an interface. A cable has no queue, so that what was
-// sent has arrived when Send returns.
+// Arrived waits until that many packets have passed the filters of all the sources. A
+// busy kernel delivers some time after it was sent, and has room for 1,000 packets
+// in between (net.core.netdev_max_backlog): whoever sends more has to wait now and
+// then.
+func Arrived[S interface{ Stats() capture.Stats }](t testing.TB, packets int, sources ...S) {
+	t.Helper()
+	var sum uint64
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		sum = 0
+		for _, s := range sources {
+			sum += s.Stats().Received
+		}
+		if sum >= uint64(packets) {
+			return
+		}
+	}
+	t.Fatalf("%d packets have arrived, not %d", sum, packets)
+}
+
+// NewSender returns a sender on an interface.
 func NewSender(t testing.TB, l link.Link) *Sender {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)

@@ -20,7 +20,7 @@ var arrows = map[string][]string{
 	"weir/capture/socket":                      {"weir/capture", "weir/capture/filter", "weir/capture/link"},
 	"weir/capture/afring":                      {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
 	"weir/capture/afpacket":                    {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
-	"weir/capture/capturetest":                 {"weir/capture/link"},
+	"weir/capture/capturetest":                 {"weir/capture", "weir/capture/link"},
 	"weir/capture/mock":                        {"weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/socket"},
 	"weir/flows":                               {"weir/capture"},
 	"weir/exporter":                            {"weir/flows"},
