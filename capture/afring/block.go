@@ -103,7 +103,8 @@ type cursor struct {
 func (c *cursor) open(b block, sequence uint64) bool {
 	h := b.header()
 	length, first := uint64(h.length), uint64(h.firstOffset)
-	if h.version != blockVersionV3 || h.sequence != sequence || length > uint64(len(b)) || first > length || first%8 != 0 ||
+	if h.version != blockVersionV3 || h.sequence != sequence || length > uint64(len(b)) ||
+		first < uint64(blockHeaderLen) || first > length || first%8 != 0 ||
 		uint64(h.packets) > length/uint64(frameHeaderLen) {
 		return false
 	}
