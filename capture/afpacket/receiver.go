@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -117,7 +118,13 @@ func (r *receiver) Receive(packets []capture.Packet, buffers [][]byte) (int, err
 		return 0, os.NewSyscallError("recvmmsg", r.err)
 	}
 	for i := range r.received {
-		r.describe(&packets[i], i, buffers[i])
+		p := &packets[i]
+		r.describe(p, i, buffers[i])
+		if p.Time == 0 {
+			// The kernel begins to stamp packets some time after it was asked to
+			// (net_enable_timestamp in net/core/dev.c).
+			p.Time = time.Now().UnixNano()
+		}
 	}
 	return r.received, nil
 }
