@@ -27,7 +27,7 @@ func on(l capture.LinkType, data ...[]byte) capture.Packet {
 
 // samples are all packets of the tables in decode_*_test.go.
 func samples() []sample {
-	return slices.Concat(linkSamples(), vlanSamples(), wifiSamples(), ipv4Samples(), ipv6Samples(), octetSamples())
+	return slices.Concat(linkSamples(), vlanSamples(), wifiSamples(), ipv4Samples(), ipv6Samples(), octetSamples(), superSamples(), takenOffSamples())
 }
 
 // brief says what Decode made of a packet: "v4" and "v6" stand for the addresses
@@ -131,7 +131,11 @@ func TestDecodeUnknownLinkTypes(t *testing.T) {
 			t.Errorf("link type %v: %v, Supported says %v", l, v, l.Supported())
 		}
 	}
-	p := on(1<<32-1, data)
+	p := on(capture.LinkCooked, data)
+	if v := h.Decode(&p); v == flows.ErrorLinkType || !p.LinkType.Supported() {
+		t.Errorf("link type %v: %v", p.LinkType, v)
+	}
+	p = on(1<<32-1, data)
 	if v := h.Decode(&p); v != flows.ErrorLinkType {
 		t.Errorf("link type %v: %v", p.LinkType, v)
 	}

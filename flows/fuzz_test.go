@@ -14,7 +14,7 @@ import (
 // and the first packets of each capture.
 func FuzzDecode(f *testing.F) {
 	add := func(p *capture.Packet) {
-		f.Add(p.Data, uint32(p.LinkType), p.WireLen, p.VLANTPID, p.VLANTCI, p.GSOSize, uint8(p.Type), uint16(len(p.Data)/2))
+		f.Add(p.Data, uint32(p.LinkType), p.WireLen, p.VLANTPID, p.VLANTCI, p.GSOSize, p.GSOHeader, p.Protocol, uint8(p.Type), uint16(len(p.Data)/2))
 	}
 	for _, s := range samples() {
 		add(&s.packet)
@@ -25,10 +25,10 @@ func FuzzDecode(f *testing.F) {
 			add(&packets[i])
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte, link, wire uint32, tpid, tci, gso uint16, kind uint8, cut uint16) {
+	f.Fuzz(func(t *testing.T, data []byte, link, wire uint32, tpid, tci, gso, header, protocol uint16, kind uint8, cut uint16) {
 		p := capture.Packet{
 			Data: slices.Clip(data), WireLen: wire, LinkType: capture.LinkType(link), Time: 1,
-			VLANTPID: tpid, VLANTCI: tci, GSOSize: gso, Type: capture.PacketType(kind),
+			VLANTPID: tpid, VLANTCI: tci, GSOSize: gso, GSOHeader: header, Protocol: protocol, Type: capture.PacketType(kind),
 		}
 		var h flows.Headers
 		v := h.Decode(&p)
@@ -84,6 +84,9 @@ func checkDecoded(t *testing.T, p *capture.Packet, h *flows.Headers) {
 	}
 	if p.GSOSize == 0 && h.Packets != 1 {
 		t.Fatalf("%d packets without segments", h.Packets)
+	}
+	if p.GSOHeader != 0 && int(h.Packets) != p.Segments() {
+		t.Fatalf("%d packets of %d segments", h.Packets, p.Segments())
 	}
 	if h.TCPFlags != 0 && k.Proto() != 6 {
 		t.Fatalf("TCP flags of protocol %d", k.Proto())

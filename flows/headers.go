@@ -61,9 +61,11 @@ func (h *Headers) decodeNetwork(p *capture.Packet) (v Verdict) {
 	} else {
 		v = h.ipv6(p, b, rest)
 	}
-	if p.GSOSize != 0 && int(p.GSOHeader) > n.Offset {
+	if p.GSOSize != 0 && p.GSOHeader != 0 {
 		// The source knows what each segment repeats, below tunnels too.
-		h.segment(uint64(p.GSOHeader)-uint64(n.Offset), uint64(p.GSOSize))
+		segments := uint64(p.Segments())
+		h.Packets = uint32(segments)
+		h.Octets += (segments - 1) * uint64(max(int(p.GSOHeader)-n.Offset, 0))
 	}
 	return v
 }
@@ -166,8 +168,8 @@ func (h *Headers) noTransport(total, rest uint64, proto uint8) {
 	h.Packets, h.Octets, h.TCPFlags, h.marks = 1, total, 0, 0
 }
 
-// segment counts a super-packet as the wire had it: each segment repeats the
-// headers and carries at most size octets of payload.
+// segment counts a super-packet as the wire had it, where the source does not know
+// its headers: each segment repeats them and carries at most size octets of payload.
 func (h *Headers) segment(headers, size uint64) {
 	if h.Octets <= headers+size {
 		return
