@@ -59,13 +59,21 @@ func (p *Packet) Network() (n Network) {
 // padding of the link layer may follow. It is nil if the packet carries no IP. It
 // shares the memory of Data.
 func (p *Packet) IP() []byte {
-	// Most packets by far: Ethernet with IPv4 or IPv6.
-	if b := p.Data; len(b) > 14 && p.LinkType == LinkEthernet {
-		if et := uint16(b[12])<<8 | uint16(b[13]); et == etherIPv4 && b[14]>>4 == 4 || et == etherIPv6 && b[14]>>4 == 6 {
-			return b[14:]
-		}
+	if p.plain() {
+		return p.Data[14:]
 	}
 	return p.networkLayer()
+}
+
+// plain reports whether p is what most packets are by far: IPv4 or IPv6 behind a
+// bare Ethernet header. It is inlined.
+func (p *Packet) plain() bool {
+	b := p.Data
+	if len(b) <= 14 || p.LinkType != LinkEthernet {
+		return false
+	}
+	et := uint16(b[12])<<8 | uint16(b[13])
+	return et == etherIPv4 && b[14]>>4 == 4 || et == etherIPv6 && b[14]>>4 == 6
 }
 
 // networkLayer is IP for all others.

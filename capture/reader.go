@@ -105,7 +105,10 @@ func (r *Reader) NextIPPacketZeroCopy() (ip []byte, t PacketType, wireLen uint32
 				return nil, PacketUnknown, 0, err
 			}
 		}
-		if ip := p.IP(); ip != nil {
+		if p.plain() { // not by IP, which is a call
+			return p.Data[14:], p.Type, p.WireLen, nil
+		}
+		if ip := p.networkLayer(); ip != nil {
 			return ip, p.Type, p.WireLen, nil
 		}
 		r.skipped++

@@ -131,7 +131,8 @@ func TestCopyFits(t *testing.T) {
 }
 
 // BenchmarkReader is what the reader itself adds to its source: batches of 256
-// packets of 64 octets that are always there. Over a ring it is that of capture/mock.
+// packets of 64 octets that are always there. The call of a function value, about
+// 1 ns, is in each figure. BenchmarkReader of capture/mock reads a ring.
 func BenchmarkReader(b *testing.B) {
 	for _, name := range slices.Sorted(maps.Keys(readerCalls)) {
 		b.Run(name, func(b *testing.B) {
