@@ -3,6 +3,7 @@ package mock
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"weir/capture"
 )
@@ -24,13 +25,35 @@ type Builder struct {
 type layer struct {
 	etherType uint16 // as what the layer below names it
 	proto     uint8
-	build     func(body []byte, above *layer, ip *addresses) []byte
+	build     func(body []byte, above *layer, ip *addresses, set *settings) []byte
 	ip        *addresses
+	set       settings
+}
+
+// settings are what methods after a header's own change of it.
+type settings struct {
+	mac      []byte // both
+	ttl      uint8
+	id       uint16
+	fragment uint16 // flags and offset as in IPv4's header
+	seq, ack uint32
 }
 
 // addresses are those that a transport checksum covers (RFC 9293 section 3.1, RFC
 // 8200 section 8.1).
 type addresses struct{ src, dst netip.Addr }
+
+// Protocol numbers (https://www.iana.org/assignments/protocol-numbers).
+const (
+	protoICMP     = 1
+	protoIPv4     = 4
+	protoTCP      = 6
+	protoUDP      = 17
+	protoIPv6     = 41
+	protoFragment = 44
+	protoICMPv6   = 58
+	protoNone     = 59
+)
 
 // TCP flags (RFC 9293 section 3.1).
 const (
@@ -47,11 +70,18 @@ const (
 // Ethernet begins a packet with an Ethernet header between two locally administered
 // addresses.
 func Ethernet() Builder {
-	header := func(body []byte, above *layer, _ *addresses) []byte {
-		h := append(make([]byte, 0, 14+len(body)), 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1)
+	header := func(body []byte, above *layer, _ *addresses, set *settings) []byte {
+		h := append(make([]byte, 0, 14+len(body)), set.mac...)
 		return append(binary.BigEndian.AppendUint16(h, above.etherType), body...)
 	}
-	return Builder{link: capture.LinkEthernet}.with(layer{build: header})
+	return Builder{link: capture.LinkEthernet}.with(layer{build: header, set: settings{mac: []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}}})
+}
+
+// MAC sets the addresses of the Ethernet header.
+func (b Builder) MAC(src, dst [6]byte) Builder {
+	return b.change(func(l *layer) bool { return l.set.mac != nil }, func(s *settings) {
+		s.mac = append(dst[:], src[:]...)
+	})
 }
 
 // Raw begins a packet with the IP header.
@@ -62,9 +92,21 @@ func (b Builder) with(l layer) Builder {
 	return b
 }
 
+// change changes the last layer of a kind. It panics if there is none.
+func (b Builder) change(is func(*layer) bool, f func(*settings)) Builder {
+	b.layers = slices.Clone(b.layers)
+	for i := len(b.layers) - 1; i >= 0; i-- {
+		if l := &b.layers[i]; is(l) {
+			f(&l.set)
+			return b
+		}
+	}
+	panic("mock: the packet has no such header yet")
+}
+
 // VLAN adds a tag with a TPID such as 0x8100, in line.
 func (b Builder) VLAN(tpid, tci uint16) Builder {
-	return b.with(layer{etherType: tpid, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{etherType: tpid, build: func(body []byte, above *layer, _ *addresses, _ *settings) []byte {
 		h := binary.BigEndian.AppendUint16(nil, tci)
 		return append(binary.BigEndian.AppendUint16(h, above.etherType), body...)
 	}})
@@ -73,7 +115,7 @@ func (b Builder) VLAN(tpid, tci uint16) Builder {
 // MPLS adds a label (RFC 3032 section 2.1). What follows it is IP or another label.
 func (b Builder) MPLS(label uint32) Builder {
 	const etherType = 0x8847
-	return b.with(layer{etherType: etherType, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{etherType: etherType, build: func(body []byte, above *layer, _ *addresses, _ *settings) []byte {
 		entry := label<<12 | 64
 		if above.etherType != etherType {
 			entry |= 1 << 8 // the bottom of the stack
@@ -84,7 +126,7 @@ func (b Builder) MPLS(label uint32) Builder {
 
 // PPPoE adds a PPPoE session header and PPP's protocol (RFC 2516 section 4).
 func (b Builder) PPPoE(session uint16) Builder {
-	return b.with(layer{etherType: 0x8864, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{etherType: 0x8864, build: func(body []byte, above *layer, _ *addresses, _ *settings) []byte {
 		protocol := uint16(0x0021)
 		if above.etherType == 0x86dd {
 			protocol = 0x0057
@@ -102,12 +144,14 @@ func (b Builder) PPPoE(session uint16) Builder {
 func (b Builder) IPv4(src, dst netip.Addr, options ...byte) Builder {
 	options = append(options[:len(options):len(options)], make([]byte, -len(options)&3)...)
 	s, d := src.As4(), dst.As4()
-	return b.with(layer{etherType: 0x0800, ip: &addresses{src, dst}, proto: 4, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{etherType: 0x0800, ip: &addresses{src, dst}, proto: protoIPv4, set: settings{ttl: 64}, build: func(body []byte, above *layer, _ *addresses, set *settings) []byte {
 		size := 20 + len(options)
 		h := make([]byte, 20, size+len(body))
 		h[0] = 4<<4 | byte(size/4)
 		binary.BigEndian.PutUint16(h[2:], uint16(size+len(body)))
-		h[8], h[9] = 64, above.proto
+		binary.BigEndian.PutUint16(h[4:], set.id)
+		binary.BigEndian.PutUint16(h[6:], set.fragment)
+		h[8], h[9] = set.ttl, above.proto
 		copy(h[12:], s[:])
 		copy(h[16:], d[:])
 		h = append(h, options...)
@@ -119,47 +163,67 @@ func (b Builder) IPv4(src, dst netip.Addr, options ...byte) Builder {
 // IPv6 adds an IPv6 header (RFC 8200 section 3).
 func (b Builder) IPv6(src, dst netip.Addr) Builder {
 	s, d := src.As16(), dst.As16()
-	return b.with(layer{etherType: 0x86dd, ip: &addresses{src, dst}, proto: 41, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{etherType: 0x86dd, ip: &addresses{src, dst}, proto: protoIPv6, set: settings{ttl: 64}, build: func(body []byte, above *layer, _ *addresses, set *settings) []byte {
 		h := make([]byte, 8, 40+len(body))
 		h[0] = 6 << 4
 		binary.BigEndian.PutUint16(h[4:], uint16(len(body)))
-		h[6], h[7] = above.proto, 64
+		h[6], h[7] = above.proto, set.ttl
 		return append(append(append(h, s[:]...), d[:]...), body...)
 	}})
 }
 
+// TTL sets that of the IP header, or the hop limit.
+func (b Builder) TTL(n uint8) Builder {
+	return b.change(isIP, func(s *settings) { s.ttl = n })
+}
+
+// ID sets that of the IP header; of IPv6 it is in the headers of fragments.
+func (b Builder) ID(n uint16) Builder {
+	return b.change(isIP, func(s *settings) { s.id = n })
+}
+
+func isIP(l *layer) bool { return l.ip != nil }
+
 // Options adds an IPv6 hop-by-hop or destination options header of eight octets of
 // padding (RFC 8200 sections 4.3 and 4.6): 0 or 60.
 func (b Builder) Options(proto uint8) Builder {
-	return b.with(layer{proto: proto, build: func(body []byte, above *layer, _ *addresses) []byte {
+	return b.with(layer{proto: proto, build: func(body []byte, above *layer, _ *addresses, _ *settings) []byte {
 		return append([]byte{above.proto, 0, 1, 4, 0, 0, 0, 0}, body...)
 	}})
 }
 
-// TCP adds a TCP header (RFC 9293 section 3.1).
-func (b Builder) TCP(src, dst uint16, flags uint8) Builder {
-	return b.with(layer{proto: 6, build: func(body []byte, _ *layer, ip *addresses) []byte {
-		h := make([]byte, 20, 20+len(body))
+// TCP adds a TCP header (RFC 9293 section 3.1). The options are padded to whole words.
+func (b Builder) TCP(src, dst uint16, flags uint8, options ...byte) Builder {
+	options = append(options[:len(options):len(options)], make([]byte, -len(options)&3)...)
+	return b.with(layer{proto: protoTCP, set: settings{seq: 1}, build: func(body []byte, _ *layer, ip *addresses, set *settings) []byte {
+		size := 20 + len(options)
+		h := make([]byte, 20, size+len(body))
 		binary.BigEndian.PutUint16(h, src)
 		binary.BigEndian.PutUint16(h[2:], dst)
-		binary.BigEndian.PutUint32(h[4:], 1)
-		h[12], h[13] = 5<<4, flags
+		binary.BigEndian.PutUint32(h[4:], set.seq)
+		binary.BigEndian.PutUint32(h[8:], set.ack)
+		h[12], h[13] = byte(size/4)<<4, flags
 		binary.BigEndian.PutUint16(h[14:], 0xffff)
-		h = append(h, body...)
-		binary.BigEndian.PutUint16(h[16:], checksum(ip.pseudo(6, len(h)), h))
+		h = append(append(h, options...), body...)
+		binary.BigEndian.PutUint16(h[16:], checksum(ip.pseudo(protoTCP, len(h)), h))
 		return h
 	}})
 }
 
+// Seq sets the sequence and the acknowledgment number of the TCP header.
+func (b Builder) Seq(seq, ack uint32) Builder {
+	return b.change(func(l *layer) bool { return l.proto == protoTCP }, func(s *settings) { s.seq, s.ack = seq, ack })
+}
+
 // UDP adds a UDP header (RFC 768).
 func (b Builder) UDP(src, dst uint16) Builder {
-	return b.with(layer{proto: 17, build: func(body []byte, _ *layer, ip *addresses) []byte {
+	return b.with(layer{proto: protoUDP, build: func(body []byte, _ *layer, ip *addresses, _ *settings) []byte {
 		h := make([]byte, 8, 8+len(body))
 		binary.BigEndian.PutUint16(h, src)
 		binary.BigEndian.PutUint16(h[2:], dst)
 		binary.BigEndian.PutUint16(h[4:], uint16(8+len(body)))
 		h = append(h, body...)
-		sum := checksum(ip.pseudo(17, len(h)), h)
+		sum := checksum(ip.pseudo(protoUDP, len(h)), h)
 		if sum == 0 {
 			sum = 0xffff // 0 stands for none
 		}
@@ -170,17 +234,19 @@ func (b Builder) UDP(src, dst uint16) Builder {
 
 // ICMP adds an ICMP header, ICMPv6 within IPv6 (RFC 792, RFC 4443).
 func (b Builder) ICMP(kind, code uint8) Builder {
-	proto := uint8(1)
+	proto := uint8(protoICMP)
 	for _, l := range b.layers {
-		if l.ip != nil && l.ip.src.Is6() {
-			proto = 58
+		if l.ip != nil && l.proto == protoIPv6 {
+			proto = protoICMPv6
+		} else if l.ip != nil {
+			proto = protoICMP
 		}
 	}
-	return b.with(layer{proto: proto, build: func(body []byte, _ *layer, ip *addresses) []byte {
+	return b.with(layer{proto: proto, build: func(body []byte, _ *layer, ip *addresses, _ *settings) []byte {
 		h := append([]byte{kind, code, 0, 0, 0, 1, 0, 1}, body...)
 		sum := uint32(0)
-		if proto == 58 {
-			sum = ip.pseudo(58, len(h))
+		if proto == protoICMPv6 {
+			sum = ip.pseudo(proto, len(h))
 		}
 		binary.BigEndian.PutUint16(h[2:], checksum(sum, h))
 		return h
@@ -189,51 +255,5 @@ func (b Builder) ICMP(kind, code uint8) Builder {
 
 // Payload adds octets.
 func (b Builder) Payload(data []byte) Builder {
-	return b.with(layer{proto: 59, build: func([]byte, *layer, *addresses) []byte { return data }})
-}
-
-// Packet returns the packet, to this host. Time and all other metadata are for the
-// caller to set.
-func (b Builder) Packet() capture.Packet {
-	var body []byte
-	above := &layer{proto: 59, etherType: 0x88b5} // nothing: no next header, an experimental EtherType
-	for i := len(b.layers) - 1; i >= 0; i-- {
-		l := &b.layers[i]
-		ip := &addresses{}
-		for _, below := range b.layers[:i] {
-			if below.ip != nil {
-				ip = below.ip
-			}
-		}
-		body = l.build(body, above, ip)
-		above = l
-	}
-	return capture.Packet{Data: body, WireLen: uint32(len(body)), LinkType: b.link, Type: capture.PacketHost}
-}
-
-// pseudo returns the sum of the pseudo-header.
-func (a *addresses) pseudo(proto uint8, size int) uint32 {
-	if !a.src.IsValid() {
-		return 0
-	}
-	return add(add(uint32(proto)+uint32(size), a.src.AsSlice()), a.dst.AsSlice())
-}
-
-// add adds 16-bit words to a sum (RFC 1071).
-func add(sum uint32, b []byte) uint32 {
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint32(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint32(b[0]) << 8
-	}
-	return sum
-}
-
-func checksum(sum uint32, b []byte) uint16 {
-	sum = add(sum, b)
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
+	return b.with(layer{proto: protoNone, build: func([]byte, *layer, *addresses, *settings) []byte { return data }})
 }

@@ -3,6 +3,7 @@ package mock
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"weir/capture"
 )
@@ -10,10 +11,11 @@ import (
 // Chain is a source of several, one after the other. Its interfaces are those of
 // all.
 type Chain struct {
-	sources []capture.Source
-	at      int
-	first   uint32 // number of the current source's interface 0
-	batch   []capture.Packet
+	sources   []capture.Source
+	at        int
+	first     uint32 // number of the current source's interface 0
+	batch     []capture.Packet
+	unblocked atomic.Bool // NextBatch has to say so
 }
 
 var _ capture.Source = (*Chain)(nil)
@@ -25,6 +27,9 @@ func NewChain(sources ...capture.Source) *Chain { return &Chain{sources: sources
 func (c *Chain) NextBatch() ([]capture.Packet, error) {
 	for c.at < len(c.sources) {
 		packets, err := c.sources[c.at].NextBatch()
+		if errors.Is(err, capture.ErrUnblocked) && !c.unblocked.Swap(false) {
+			continue // another source has answered
+		}
 		if err == io.EOF {
 			c.first += uint32(len(c.sources[c.at].Interfaces()))
 			c.at++
@@ -61,8 +66,9 @@ func (c *Chain) Stats() (sum capture.Stats) {
 	return sum
 }
 
-// Unblock unblocks all sources: whichever is read answers.
+// Unblock unblocks all sources: whichever is read answers, and only that.
 func (c *Chain) Unblock() error {
+	c.unblocked.Store(true)
 	var errs []error
 	for _, s := range c.sources {
 		errs = append(errs, s.Unblock())

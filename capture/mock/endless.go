@@ -1,11 +1,11 @@
 package mock
 
 import (
-	"errors"
 	"fmt"
 
 	"weir/capture"
 	"weir/capture/afring"
+	"weir/capture/socket"
 )
 
 // Endless fills the whole ring with the packets, over and over, and from then on
@@ -15,37 +15,39 @@ import (
 func (m *Ring) Endless(packets []capture.Packet) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.counts.Received > 0 || m.closed || m.ended != nil {
+	if m.counts != (socket.Counts{}) || m.over() {
 		return fmt.Errorf("mock of %s: it has been used already", m.iface.Name)
 	}
-	received := m.counts.Received
-	for verdict := Queued; verdict != Dropped; {
-		took := false
+	for full := false; !full; {
+		queued := m.counts.Received
 		for i := range packets {
-			verdict = m.add(&packets[i])
-			took = took || verdict == Queued
-			if verdict == Dropped {
+			captured, ok := m.accepted(&packets[i])
+			if full = m.add(&packets[i], captured, ok) == Dropped; full {
 				break
 			}
 		}
-		if !took && verdict != Dropped {
-			return errors.New("mock: the filter refuses all the packets")
+		if m.counts.Received == queued {
+			return fmt.Errorf("mock of %s: the filter refuses all the packets", m.iface.Name)
 		}
 	}
-	m.counts.Received--
-	m.counts.Drops, m.counts.Freezes = 0, 0
-	m.round = m.counts.Received - received
+	m.round = m.counts.Received - m.counts.Drops
+	m.counts = socket.Counts{Received: m.round}
 	m.ended = errSaid
 	return nil
 }
 
-// again hands over all blocks once more. The reader waits, so it has none of them.
-func (m *Ring) again() {
+// refill hands over all blocks of an endless ring once more.
+func (m *Ring) refill() {
+	if m.round == 0 || m.closed {
+		return
+	}
+	for i := range m.layout.Blocks {
+		if afring.HandedOver(m.block(i)) {
+			return // the reader has not come to the end of the round yet
+		}
+	}
 	for i := range m.layout.Blocks {
 		b := m.block(i)
-		if afring.HandedOver(b) {
-			return // it has not come to the end of the round yet
-		}
 		native.PutUint64(b[24:], m.number)
 		m.number++
 		afring.HandOver(b)

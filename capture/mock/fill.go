@@ -5,64 +5,33 @@ import (
 
 	"weir/capture"
 	"weir/capture/afring"
-	"weir/capture/filter"
 	"weir/capture/socket"
 )
 
-// refuses reports whether the kernel would not even ask the filter.
-func (m *Ring) refuses(p *capture.Packet) bool {
-	switch p.Type {
-	case capture.PacketOutgoing:
-		return m.config.IgnoreOutgoing || m.iface.LinkType == capture.LinkLoopback
-	case capture.PacketOtherHost:
-		return !m.config.Promiscuous
-	}
-	return false
-}
+// The layout of TPACKET_V3, which the kernel has in include/uapi/linux/if_packet.h.
+// TestLayout holds it against the kernel's own.
+const (
+	blockHeaderLen = 48 // struct tpacket_block_desc
+	frameHeaderLen = 48 // struct tpacket3_hdr
+	addressLen     = 20 // struct sockaddr_ll
+	minLinkRoom    = 16 // for the link-layer header, however short it is
 
-// protocol returns the EtherType that the kernel would find.
-func (m *Ring) protocol(p *capture.Packet) uint16 {
-	switch m.iface.LinkType {
-	case capture.LinkCooked:
-		return p.Protocol
-	case capture.LinkEthernet, capture.LinkLoopback:
-		if len(p.Data) >= 14 {
-			return binary.BigEndian.Uint16(p.Data[12:])
-		}
-		return 0
-	}
-	q := *p
-	q.LinkType = m.iface.LinkType
-	switch q.Network().Version {
-	case 4:
-		return 0x0800
-	case 6:
-		return 0x86dd
-	}
-	return 0
-}
+	statusUser        = 1 << 0 // TP_STATUS_USER
+	statusChecksum    = 1 << 3 // TP_STATUS_CSUMNOTREADY
+	statusVLANValid   = 1 << 4 // TP_STATUS_VLAN_VALID
+	statusVLANTPID    = 1 << 6 // TP_STATUS_VLAN_TPID_VALID
+	versionV3         = 2      // TPACKET_V3
+	familyPacket      = 17     // AF_PACKET
+	ethernetHeaderLen = 14
+)
 
-// accepted returns how many octets of the packet are captured, 0 if it is refused.
-func (m *Ring) accepted(p *capture.Packet) int {
-	if m.refuses(p) {
-		return 0
-	}
-	n := m.vm.Run(p.Data, filter.Metadata{
-		Protocol: m.protocol(p), PacketType: uint8(p.Type), Interface: uint32(m.iface.Index), RxHash: p.RxHash,
-		VLANTCI: p.VLANTCI, VLANTPID: p.VLANTPID, VLANPresent: p.VLANTPID != 0, Len: wireLen(p),
-	})
-	return min(int(n), len(p.Data))
-}
-
-func wireLen(p *capture.Packet) uint32 { return max(p.WireLen, uint32(len(p.Data))) }
-
-// place returns the offset of the packet in its frame, as tpacket_rcv of
-// net/packet/af_packet.c has it.
+// place returns the offsets of the packet and of its network layer in its frame, as
+// tpacket_rcv of net/packet/af_packet.c has them.
 func (m *Ring) place() (mac, net int) {
 	header := 0
 	switch m.iface.LinkType {
 	case capture.LinkEthernet, capture.LinkLoopback:
-		header = 14
+		header = ethernetHeaderLen
 	}
 	net = align(frameHeaderLen+addressLen+max(header, minLinkRoom), 16)
 	if m.layout.Raw {
@@ -75,58 +44,52 @@ func (m *Ring) block(i int) []byte {
 	return m.pages[i*m.layout.BlockSize : (i+1)*m.layout.BlockSize]
 }
 
-// room reports whether Add would not drop the packet.
-func (m *Ring) room(p *capture.Packet) bool {
-	if m.closed || m.ended != nil {
-		return true
-	}
-	n := m.accepted(p)
-	if n == 0 {
-		return true
-	}
+// size returns how many octets of the packet a frame holds, and the frame's own. What
+// no block could hold is cut as the kernel cuts it.
+func (m *Ring) size(captured int) (held, frame int) {
 	mac, _ := m.place()
-	if m.at != 0 && m.at+mac+n <= m.layout.BlockSize {
-		return true
-	}
-	next := m.current
-	if m.at != 0 {
-		m.retire() // full, whether or not the packet comes
-		next = m.current
-	}
-	return !afring.HandedOver(m.block(next))
+	held = min(captured, m.layout.BlockSize-blockHeaderLen-mac)
+	return held, align(mac+held, 8)
 }
 
-func (m *Ring) add(p *capture.Packet) Verdict {
-	if m.closed || m.ended != nil {
-		return Ended
+// fits reports whether a frame goes into a block that has its end at offset at
+// (__packet_lookup_frame_in_block): one octet is always left free.
+func (m *Ring) fits(at, frame int) bool { return at+frame < m.layout.BlockSize }
+
+func (m *Ring) room(_ *capture.Packet, captured int) bool {
+	_, frame := m.size(captured)
+	if m.at != 0 {
+		if m.fits(m.at, frame) {
+			return true
+		}
+		m.retire() // whether or not the packet comes
 	}
-	captured := m.accepted(p)
-	if captured == 0 {
-		m.counts.Filtered++
-		return Filtered
+	if afring.HandedOver(m.block(m.current)) {
+		return false
 	}
-	m.counts.Received++
-	mac, net := m.place()
-	// Cut as the kernel cuts what no block could hold.
-	captured = min(captured, m.layout.BlockSize-blockHeaderLen-mac)
-	if m.at != 0 && m.at+mac+captured > m.layout.BlockSize {
-		m.retire()
-	}
+	return m.fits(blockHeaderLen, frame) || !afring.HandedOver(m.block((m.current+1)%m.layout.Blocks))
+}
+
+func (m *Ring) put(p *capture.Packet, captured int) bool {
+	captured, frame := m.size(captured)
 	if m.at == 0 && !m.openBlock() {
-		m.counts.Drops++
-		return Dropped
+		return false
 	}
-	m.write(p, captured, mac, net)
-	if m.each != nil {
-		m.each(p)
+	if !m.fits(m.at, frame) {
+		// A frame as large as a block goes into the next one without being asked,
+		// and so one that has no packets may be handed over.
+		m.retire()
+		if !m.openBlock() {
+			return false
+		}
 	}
-	return Queued
+	m.write(p, captured, frame)
+	return true
 }
 
 // openBlock begins the current block. It reports false if the reader has it still.
 func (m *Ring) openBlock() bool {
-	b := m.block(m.current)
-	if afring.HandedOver(b) {
+	if afring.HandedOver(m.block(m.current)) {
 		if !m.frozen {
 			m.frozen = true
 			m.counts.Freezes++
@@ -134,56 +97,56 @@ func (m *Ring) openBlock() bool {
 		return false
 	}
 	m.frozen = false
-	m.at, m.last, m.packets = blockHeaderLen, 0, 0
+	m.at, m.last, m.packets = blockHeaderLen, blockHeaderLen, 0
 	m.timer.Reset(m.layout.RetireTimeout)
 	return true
 }
 
 // write lays out one frame.
-func (m *Ring) write(p *capture.Packet, captured, mac, net int) {
+func (m *Ring) write(p *capture.Packet, captured, frame int) {
 	b := m.block(m.current)
 	f := b[m.at:]
+	mac, net := m.place()
 	clear(f[:mac])
-	end := align(mac+captured, 8)
 	put32 := func(at int, v uint32) { native.PutUint32(f[at:], v) }
 	put16 := func(at int, v uint16) { native.PutUint16(f[at:], v) }
-	put32(0, uint32(end))
-	put32(4, uint32(p.Time/1e9))
-	put32(8, uint32(p.Time%1e9))
+	put32(0, uint32(frame))
+	sec, nsec := uint32(p.Time/1e9), uint32(p.Time%1e9)
+	put32(4, sec)
+	put32(8, nsec)
 	put32(12, uint32(captured))
 	put32(16, wireLen(p))
 	put16(24, uint16(mac))
 	put16(26, uint16(net))
 	put32(28, p.RxHash)
-	status := uint32(0)
+	status := uint32(statusUser)
 	if p.VLANTPID != 0 {
-		status = statusVLANValid | statusVLANTPID
+		status |= statusVLANValid | statusVLANTPID
 		put32(32, uint32(p.VLANTCI))
 		put16(36, p.VLANTPID)
 	}
-	put32(20, status)
-	// struct sockaddr_ll: family, protocol, interface, hardware type, packet type.
-	put16(48, 17) // AF_PACKET
-	binary.BigEndian.PutUint16(f[50:], m.protocol(p))
-	put32(52, uint32(m.iface.Index))
-	kind := p.Type
-	if kind == capture.PacketUnknown {
-		kind = capture.PacketHost
-	}
-	f[58] = byte(kind)
-	if m.layout.Raw && p.GSOSize != 0 {
-		vnet := f[mac-socket.VnetHeaderLen:]
-		native.PutUint16(vnet[4:], p.GSOSize)
-		if p.GSOHeader >= 8 {
-			// As for UDP, whose header is always 8 octets: the same sum.
-			vnet[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
-			native.PutUint16(vnet[6:], p.GSOHeader-8)
-			native.PutUint16(vnet[8:], 6)
+	if m.layout.Raw {
+		v := m.vnet(p)
+		copy(f[mac-len(v):], v[:])
+		if v[0] != 0 {
+			status |= statusChecksum
 		}
 	}
+	put32(20, status)
+	// struct sockaddr_ll: family, protocol, interface, hardware type, packet type.
+	put16(48, familyPacket)
+	binary.BigEndian.PutUint16(f[50:], m.protocol(p))
+	put32(52, uint32(m.iface.Index))
+	f[58] = packetType(p)
 	copy(f[mac:], p.Data[:captured])
+	if m.packets == 0 {
+		native.PutUint32(b[32:], sec)
+		native.PutUint32(b[36:], nsec)
+	}
+	native.PutUint32(b[40:], sec)
+	native.PutUint32(b[44:], nsec)
 	m.last = m.at
-	m.at = min(m.at+end, len(b))
+	m.at += frame
 	m.packets++
 }
 
@@ -195,6 +158,7 @@ func (m *Ring) retire() {
 	b := m.block(m.current)
 	native.PutUint32(b[m.last:], 0) // nothing follows the last frame
 	native.PutUint32(b[0:], versionV3)
+	native.PutUint32(b[4:], blockHeaderLen) // of the private area, which is empty
 	native.PutUint32(b[12:], m.packets)
 	native.PutUint32(b[16:], blockHeaderLen)
 	native.PutUint32(b[20:], uint32(m.at))

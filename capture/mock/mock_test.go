@@ -2,12 +2,10 @@ package mock_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,7 +15,6 @@ import (
 	"weir/capture/afring"
 	"weir/capture/filter"
 	"weir/capture/mock"
-	"weir/capture/pcap"
 	"weir/capture/socket"
 )
 
@@ -163,148 +160,15 @@ func TestInterrupts(t *testing.T) {
 	}
 }
 
-// TestMetadata holds that what the kernel says of a packet comes through.
-func TestMetadata(t *testing.T) {
-	c := small()
-	c.Promiscuous = true
-	m := newRing(t, capture.LinkEthernet, c)
-	want := []capture.Packet{
-		{VLANTCI: 7, VLANTPID: 0x88a8, Type: capture.PacketOutgoing},
-		{VLANTCI: 0, VLANTPID: 0x8100, Type: capture.PacketOtherHost},
-		{GSOSize: 1448, GSOHeader: 66, WireLen: 65226, Type: capture.PacketHost},
-		{GSOSize: 500, Type: capture.PacketBroadcast},
-		{RxHash: 77, Type: capture.PacketMulticast},
-	}
-	for i := range want {
-		want[i].Data, want[i].Time, want[i].LinkType = packet(i, 80).Data, int64(i)*1e9+5, capture.LinkEthernet
-		want[i].WireLen = max(want[i].WireLen, 80)
-		if v := m.Add(&want[i]); v != mock.Queued {
-			t.Fatalf("packet %d: %v", i, v)
-		}
-	}
-	m.End()
-	got := drain(t, m.Source())
-	if len(got) != len(want) {
-		t.Fatalf("%d packets", len(got))
-	}
-	for i := range got {
-		if !bytes.Equal(got[i].Data, want[i].Data) {
-			t.Fatalf("packet %d: % x", i, got[i].Data)
-		}
-		got[i].Data, want[i].Data = nil, nil
-		if g, w := got[i], want[i]; g.VLANTCI != w.VLANTCI || g.VLANTPID != w.VLANTPID || g.GSOSize != w.GSOSize || g.GSOHeader != w.GSOHeader ||
-			g.WireLen != w.WireLen || g.Type != w.Type || g.RxHash != w.RxHash || g.Time != w.Time || g.Segments() != w.Segments() {
-			t.Fatalf("packet %d: %+v, want %+v", i, g, w)
-		}
-	}
-}
-
-// TestPipe puts every capture of testdata through a ring, and through two, one after
-// the other: out comes what is in the file.
-func TestPipe(t *testing.T) {
-	paths, err := filepath.Glob("../../testdata/*.pcap*")
-	if err != nil || len(paths) == 0 {
-		t.Fatalf("%d captures, %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			f, err := pcap.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			var want []capture.Packet
-			for {
-				batch, err := f.NextBatch()
-				if err != nil {
-					break // cut.pcap is damaged
-				}
-				for _, p := range batch {
-					p.Data = bytes.Clone(p.Data)
-					want = append(want, p)
-				}
-			}
-			if len(want) == 0 {
-				t.Fatal("no packets")
-			}
-			c := afring.Config{Config: socket.Config{NoFilter: true, Promiscuous: true}}
-			first := newRing(t, want[0].LinkType, c)
-			second := newRing(t, want[0].LinkType, c)
-			list := want
-			src := sourceFunc(func() ([]capture.Packet, error) {
-				if len(list) == 0 {
-					return nil, io.EOF
-				}
-				n := min(len(list), 100)
-				list = list[n:]
-				return want[len(want)-len(list)-n : len(want)-len(list)], nil
-			})
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				if err := first.Pipe(context.Background(), src); err != nil {
-					t.Error(err)
-				}
-				first.End()
-			})
-			wg.Go(func() {
-				if err := second.Pipe(context.Background(), first.Source()); err != nil {
-					t.Error(err)
-				}
-				second.End()
-			})
-			got := drain(t, second.Source())
-			wg.Wait()
-			if len(got) != len(want) {
-				t.Fatalf("%d packets, want %d", len(got), len(want))
-			}
-			for i := range got {
-				if !bytes.Equal(got[i].Data, want[i].Data) || got[i].Time != want[i].Time || got[i].WireLen != max(want[i].WireLen, uint32(len(want[i].Data))) {
-					t.Fatalf("packet %d: %+v, want %+v", i, got[i], want[i])
-				}
-			}
-		})
-	}
-}
-
-type sourceFunc func() ([]capture.Packet, error)
-
-func (f sourceFunc) NextBatch() ([]capture.Packet, error) { return f() }
-func (f sourceFunc) Interfaces() []capture.Interface      { return []capture.Interface{{Name: "func"}} }
-func (f sourceFunc) Stats() capture.Stats                 { return capture.Stats{} }
-func (f sourceFunc) Unblock() error                       { return nil }
-func (f sourceFunc) Close() error                         { return nil }
-
-func TestChain(t *testing.T) {
-	var sources []capture.Source
-	for i := range 3 {
-		m := newRing(t, capture.LinkEthernet, small())
-		for n := range 5 {
-			p := packet(10*i+n, 60)
-			m.Add(&p)
-		}
-		m.End()
-		sources = append(sources, m.Source())
-	}
-	c := mock.NewChain(sources...)
-	got := drain(t, c)
-	for i, p := range got {
-		if int(p.Interface) != i/5 || int(p.Time-1e18) != 10*(i/5)+i%5 {
-			t.Fatalf("packet %d: %+v", i, p)
-		}
-	}
-	if s := c.Stats(); len(got) != 15 || s.Packets != 15 || s.Received != 15 || len(c.Interfaces()) != 3 {
-		t.Fatalf("%d packets, %+v", len(got), s)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestEndless reads more rounds than the ring has blocks.
 func TestEndless(t *testing.T) {
 	m := newRing(t, capture.LinkEthernet, small())
-	if err := m.Endless([]capture.Packet{packet(1, 60), packet(2, 300)}); err != nil {
+	given := map[int]capture.Packet{60: packet(1, 60), 300: packet(2, 300)} // by length
+	if err := m.Endless([]capture.Packet{given[60], given[300]}); err != nil {
 		t.Fatal(err)
+	}
+	if v := m.Add(new(given[60])); v != mock.Ended {
+		t.Fatalf("one more: %v", v)
 	}
 	n := 0
 	for n < 10000 {
@@ -313,8 +177,8 @@ func TestEndless(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range packets {
-			if want := packet(1+n%2, 60+n%2*240); !bytes.Equal(p.Data, want.Data) && len(p.Data) != 60 && len(p.Data) != 300 {
-				t.Fatalf("packet %d: % x", n, p.Data)
+			if want := given[len(p.Data)]; !bytes.Equal(p.Data, want.Data) || p.Time != want.Time {
+				t.Fatalf("packet %d: %+v", n, p)
 			}
 			n++
 		}
@@ -340,66 +204,68 @@ func TestBatchAllocates(t *testing.T) {
 	}
 }
 
-// FuzzBroken breaks the layout of a ring that is full of packets: reading it gives
-// packets within the ring or an error, and never a fault.
-func FuzzBroken(f *testing.F) {
-	f.Add(uint16(8), uint32(0), uint16(48), uint32(1<<31))
-	f.Add(uint16(12), uint32(1<<30), uint16(72), uint32(4000))
-	f.Add(uint16(16), uint32(4090), uint16(60), uint32(1<<32-1))
-	f.Add(uint16(20), uint32(1<<32-1), uint16(48), uint32(0))
-	f.Fuzz(func(t *testing.T, at1 uint16, v1 uint32, at2 uint16, v2 uint32) {
-		p := &pages{}
-		r, memory, err := afring.Connect(p, capture.Interface{Name: "broken", LinkType: capture.LinkEthernet}, small())
-		if err != nil {
+// TestEndlessRefused holds that packets of which none gets in are no endless loop.
+func TestEndlessRefused(t *testing.T) {
+	m := newRing(t, capture.LinkEthernet, afring.Config{})
+	arp := packet(1, 60)
+	arp.Data[13] = 6
+	for _, packets := range [][]capture.Packet{nil, {arp}} {
+		if err := m.Endless(packets); err == nil {
+			t.Fatal("no error")
+		}
+	}
+}
+
+// TestCloseWhileAdding closes rings under those who add packets and those who read
+// them.
+func TestCloseWhileAdding(t *testing.T) {
+	for range 50 {
+		m := newRing(t, capture.LinkEthernet, small())
+		var wg sync.WaitGroup
+		started := make(chan struct{}, 3)
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				p := packet(i, 60+i%1000)
+				if m.Add(&p) == mock.Ended {
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				p := packet(i, 60)
+				if v, err := m.AddWait(t.Context(), &p); err != nil {
+					if v != mock.Ended || !errors.Is(err, capture.ErrClosed) {
+						t.Errorf("%v, %v", v, err)
+					}
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			for {
+				packets, err := m.Source().NextBatch()
+				if err != nil {
+					if !errors.Is(err, capture.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				for i := range packets {
+					if d := packets[i].Data; len(d) < 60 || d[14] != 0x45 {
+						t.Errorf("packet of % x", d)
+					}
+				}
+				select {
+				case started <- struct{}{}:
+				default:
+				}
+			}
+		})
+		<-started
+		if err := m.Source().Close(); err != nil {
 			t.Fatal(err)
 		}
-		defer r.Close()
-		frame := func(at, next int) {
-			binary.NativeEndian.PutUint32(memory[at:], uint32(next))
-			binary.NativeEndian.PutUint32(memory[at+12:], 60)
-			binary.NativeEndian.PutUint32(memory[at+16:], 60)
-			binary.NativeEndian.PutUint16(memory[at+24:], 92)
-		}
-		for i, v := range map[int]uint32{0: 2, 12: 3, 16: 48, 20: 48 + 3*152} {
-			binary.NativeEndian.PutUint32(memory[i:], v)
-		}
-		binary.NativeEndian.PutUint64(memory[24:], 1)
-		frame(48, 152)
-		frame(200, 152)
-		frame(352, 0)
-		binary.NativeEndian.PutUint32(memory[int(at1)%4090:], v1)
-		binary.NativeEndian.PutUint32(memory[int(at2)%4090:], v2)
-		afring.HandOver(memory)
-		total := 0
-		for range 10 {
-			packets, err := r.NextBatch()
-			for _, q := range packets {
-				for _, octet := range q.Data {
-					total += int(octet)
-				}
-				q.Network()
-				q.Segments()
-			}
-			if err != nil {
-				if !errors.Is(err, capture.ErrBroken) && err != io.EOF {
-					t.Fatal(err)
-				}
-				return
-			}
-		}
-		t.Fatal("more than three packets, an error and the end")
-	})
-}
-
-// pages is a port at which nothing arrives.
-type pages struct{}
-
-func (*pages) Wait(ready func() bool, _ time.Time) error {
-	if ready() {
-		return nil
+		wg.Wait()
 	}
-	return io.EOF
 }
-func (*pages) Wake()                 {}
-func (*pages) Counts() socket.Counts { return socket.Counts{} }
-func (*pages) Close() error          { return nil }

@@ -21,7 +21,7 @@ var arrows = map[string][]string{
 	"weir/capture/afring":                      {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
 	"weir/capture/afpacket":                    {"weir/capture", "weir/capture/filter", "weir/capture/link", "weir/capture/socket"},
 	"weir/capture/capturetest":                 {"weir/capture", "weir/capture/link"},
-	"weir/capture/mock":                        {"weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/socket"},
+	"weir/capture/mock":                        {"weir/capture", "weir/capture/afpacket", "weir/capture/afring", "weir/capture/filter", "weir/capture/socket"},
 	"weir/flows":                               {"weir/capture"},
 	"weir/exporter":                            {"weir/flows"},
 	"weir/exporter/jsonl":                      {"weir/exporter", "weir/flows"},
