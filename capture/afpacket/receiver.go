@@ -111,6 +111,13 @@ func (r *receiver) Receive(packets []capture.Packet, buffers [][]byte) (int, err
 			return 0, err
 		}
 	}
+	for r.err == unix.EINVAL {
+		// It took a packet with it, so this ends; those behind it are whole.
+		r.CountDrop()
+		if err := r.Control(r.call); err != nil {
+			return 0, err
+		}
+	}
 	switch {
 	case r.err == unix.EAGAIN, r.err == unix.EINTR:
 		return 0, r.end

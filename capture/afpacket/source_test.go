@@ -200,3 +200,41 @@ func TestCloseUnderFlood(t *testing.T) {
 		}
 	}
 }
+
+// TestDeletedWhileWaiting deletes the interface under a reader that waits.
+func TestDeletedWhileWaiting(t *testing.T) {
+	capturetest.Namespace(t)
+	left, right := capturetest.Cable(t, "left", "right")
+	s, err := afpacket.Open(right, afpacket.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	first, ended := make(chan struct{}), make(chan error)
+	go func() {
+		for read := false; ; {
+			packets, err := s.NextBatch()
+			if len(packets) > 0 && !read {
+				read = true
+				close(first)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	if err := capturetest.NewSender(t, left).Send(udp(60)); err != nil {
+		t.Fatal(err)
+	}
+	<-first
+	capturetest.IP(t, "link del right")
+	select {
+	case err := <-ended:
+		if !errors.Is(err, capture.ErrLinkGone) {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the reader still waits")
+	}
+}

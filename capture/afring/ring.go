@@ -266,14 +266,14 @@ func (r *Ring) Unblock() error {
 
 // Close ends the capture and frees the ring. It waits for a call of NextBatch that
 // is under way, which returns at once. A batch that somebody still reads stays
-// readable, unchanged, until the next call of NextBatch or Close, or until the
+// readable, unchanged, until the next call of NextBatch, or until the
 // Ring is garbage.
 func (r *Ring) Close() error {
 	r.gate.Shut()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return r.letGo()
+		return nil
 	}
 	r.closed = true
 	r.gate.Fail(capture.ErrClosed)

@@ -371,3 +371,77 @@ func TestLinkDownUpDeleted(t *testing.T) {
 	}
 	again.Close()
 }
+
+// TestDeletedWhileWaiting deletes the interface under a reader that waits: up, and
+// down for a while.
+func TestDeletedWhileWaiting(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		t.Run(fmt.Sprintf("down %v", down), func(t *testing.T) {
+			capturetest.Namespace(t)
+			left, right := capturetest.Cable(t, "left", "right")
+			r, err := afring.Open(right, afring.Config{Blocks: 4})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			first, ended := make(chan struct{}), make(chan error)
+			go func() {
+				for read := false; ; {
+					packets, err := r.NextBatch()
+					if len(packets) > 0 && !read {
+						read = true
+						close(first)
+					}
+					if err != nil {
+						ended <- err
+						return
+					}
+				}
+			}()
+			if err := capturetest.NewSender(t, left).Send(udp(60, 1)); err != nil {
+				t.Fatal(err)
+			}
+			<-first // from here on it waits
+			if down {
+				capturetest.IP(t, "link set right down")
+			}
+			capturetest.IP(t, "link del right")
+			select {
+			case err := <-ended:
+				if !errors.Is(err, capture.ErrLinkGone) {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("the reader still waits")
+			}
+		})
+	}
+}
+
+// TestCloseTwice reads on in a batch whose ring was closed more than once.
+func TestCloseTwice(t *testing.T) {
+	capturetest.Namespace(t)
+	left, right := capturetest.Cable(t, "left", "right")
+	r, err := afring.Open(right, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := capturetest.NewSender(t, left).Send(udp(60, 1)); err != nil {
+		t.Fatal(err)
+	}
+	packets, err := r.NextBatch()
+	if err != nil || len(packets) != 1 {
+		t.Fatalf("%d packets, %v", len(packets), err)
+	}
+	for range 3 {
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if string(packets[0].Data) != string(udp(60, 1)) {
+		t.Fatalf("% x", packets[0].Data)
+	}
+	if _, err := r.NextBatch(); !errors.Is(err, capture.ErrClosed) {
+		t.Fatal(err)
+	}
+}

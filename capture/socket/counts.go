@@ -31,6 +31,12 @@ func (c *counter) add(fd int) {
 	c.sum.Freezes += uint64(freezes)
 }
 
+func (c *counter) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sum.Drops++
+}
+
 func (c *counter) total() Counts {
 	c.mu.Lock()
 	defer c.mu.Unlock()

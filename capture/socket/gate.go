@@ -91,7 +91,9 @@ func (g *Gate) Wait() (empty bool, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return g.gone.IsZero() && !g.ready(), nil
 	case errors.Is(err, capture.ErrLinkGone):
-		g.gone = time.Now().Add(g.drainFor)
+		if g.gone.IsZero() { // it may be said again
+			g.gone = time.Now().Add(g.drainFor)
+		}
 		return false, nil
 	case err == io.EOF:
 		g.err = io.EOF

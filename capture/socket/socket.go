@@ -218,7 +218,15 @@ func (s *Socket) Wait(ready func() bool, deadline time.Time) error {
 	if err == nil {
 		err = s.down
 	}
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		// Of a deletion the kernel says only that the interface is down, before its
+		// index is taken from the socket; nothing comes after that.
+		if gone := s.LinkState(); gone != nil {
+			return gone
+		}
+		return err
+	}
+	if err == nil || errors.Is(err, capture.ErrLinkGone) {
 		return err
 	}
 	return fmt.Errorf("wait on %s: %w", s.link.Name, err)
@@ -239,7 +247,12 @@ func (s *Socket) pollOnce(fd uintptr) bool {
 	if code == 0 {
 		return false
 	}
-	if e := unix.Errno(code); e != unix.ENETDOWN {
+	switch e := unix.Errno(code); e {
+	case unix.ENETDOWN:
+	case unix.EINVAL:
+		s.CountDrop()
+		return s.ready()
+	default:
 		s.down = e
 		return true
 	}
@@ -279,6 +292,11 @@ func gone(fd int) bool {
 func (s *Socket) Wake() {
 	_ = s.file.SetReadDeadline(time.Unix(1, 0)) // fails only where it is closed
 }
+
+// CountDrop counts a packet that the kernel had received and could not hand over:
+// EINVAL, for a super-packet of a kind that struct virtio_net_hdr has no word for,
+// such as SCTP's (packet_rcv_vnet in net/packet/af_packet.c).
+func (s *Socket) CountDrop() { s.count.drop() }
 
 // Counts returns the totals since the socket was opened, also after Close.
 func (s *Socket) Counts() Counts {
