@@ -25,13 +25,15 @@ func Example() {
 	//  0 ldb [0]
 	//  1 rsh #4
 	//  2 jeq #4,2
-	//  3 jeq #6,5
-	//  4 ja 6
+	//  3 jeq #6,7
+	//  4 ja 8
 	//  5 ldx 4*([0]&0xf)
 	//  6 txa
 	//  7 add #20
-	//  8 ret a
-	//  9 ret #40
-	// 10 ret #112
-	// 11 ret #0
+	//  8 jlt #40,1
+	//  9 ret a
+	// 10 ret #40
+	// 11 ret #40
+	// 12 ret #112
+	// 13 ret #0
 }

@@ -267,12 +267,18 @@ func (b *builder) ipv4(at uint32, shims bool) {
 		return
 	}
 	b.within(at + 1)
+	least := at + ipv4HeaderLen + b.c.Length.transport()
+	long, short := b.label(), b.label()
 	b.do(
 		bpf.LoadMemShift{Off: at}, // X = 4 * IHL
 		bpf.TXA{},
 		bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: at + b.c.Length.transport()},
-		bpf.RetA{},
 	)
+	b.test(bpf.JumpGreaterOrEqual, least, long, short)
+	b.place(long)
+	b.do(bpf.RetA{})
+	b.place(short) // its header length lies: whoever decodes it should see so
+	b.do(bpf.RetConstant{Val: least})
 }
 
 // ipv6 accepts a packet whose IPv6 header is at offset at. Extension headers have no

@@ -235,3 +235,24 @@ func BenchmarkAssemble(b *testing.B) {
 		}
 	}
 }
+
+// TestHeaderLengthLies holds that an IPv4 header which says that it is shorter than
+// can be is neither refused nor cut.
+func TestHeaderLengthLies(t *testing.T) {
+	for _, link := range []capture.LinkType{capture.LinkNone, capture.LinkEthernet} {
+		for _, length := range lengths {
+			_, vm := assemble(t, filter.Config{LinkType: link, Length: length})
+			data := make([]byte, 100)
+			at := 0
+			if link == capture.LinkEthernet {
+				at, data[12] = 14, 8
+			}
+			for ihl := range byte(5) {
+				data[at] = 4<<4 | ihl
+				if n := vm.Run(data, filter.Metadata{Protocol: 0x0800, Len: 100}); n < uint32(at)+20 {
+					t.Errorf("%v, %v, IHL %d: %d octets", link, length, ihl, n)
+				}
+			}
+		}
+	}
+}

@@ -81,20 +81,9 @@ func (w *Writer) Write(p *capture.Packet) error {
 	if p.LinkType != w.link {
 		return fmt.Errorf("write packet: its link type is %v, but that of the file is %v; a pcap file has only one", p.LinkType, w.link)
 	}
-	size, wire := uint64(len(p.Data)), uint64(p.WireLen)
-	prefix, used := 0, 0 // octets before the data, and of the data that are among them
-	switch {
-	case w.link == capture.LinkCooked:
-		prefix = prefixLen
-	case p.VLANTPID != 0 && size >= addressesLen && fileLinkType(w.link) == capture.LinkEthernet:
-		prefix, used = prefixLen, addressesLen
-	}
-	size += uint64(prefix - used)
-	wire += uint64(prefix - used)
-	wire = min(max(size, wire), math.MaxUint32)
-	if w.snaplen != 0 {
-		size = min(size, uint64(w.snaplen))
-	}
+	prefix, used := w.before(p)
+	size := w.captured(p)
+	wire := min(max(uint64(len(p.Data)), uint64(p.WireLen))+uint64(prefix-used), math.MaxUint32)
 	if size > maxRecord-recordHeaderLen {
 		return fmt.Errorf("write packet: it has %d bytes, at most %d can be read back", size, maxRecord-recordHeaderLen)
 	}
@@ -140,6 +129,34 @@ func (w *Writer) prefix(p *capture.Packet, used int) {
 	binary.BigEndian.PutUint16(b[2:], arphrdVoid)
 	binary.BigEndian.PutUint16(b[14:], p.Protocol)
 }
+
+// before returns how many octets come before a packet's data, and how many of the
+// data are among them.
+func (w *Writer) before(p *capture.Packet) (prefix, used int) {
+	switch {
+	case w.link == capture.LinkCooked:
+		return prefixLen, 0
+	case p.VLANTPID != 0 && len(p.Data) >= addressesLen && fileLinkType(w.link) == capture.LinkEthernet:
+		return prefixLen, addressesLen
+	}
+	return 0, 0
+}
+
+// captured returns how many octets of the packet are written.
+func (w *Writer) captured(p *capture.Packet) uint64 {
+	prefix, used := w.before(p)
+	size := uint64(len(p.Data) + prefix - used)
+	if w.snaplen != 0 {
+		size = min(size, uint64(w.snaplen))
+	}
+	return size
+}
+
+// FileHeaderLen is the octets that a file has before its first packet.
+const FileHeaderLen = fileHeaderLen
+
+// RecordLen returns by how many octets Write makes the file longer.
+func (w *Writer) RecordLen(p *capture.Packet) uint64 { return recordHeaderLen + w.captured(p) }
 
 // Flush writes what is buffered.
 func (w *Writer) Flush() error {

@@ -198,3 +198,30 @@ func TestWriterCooked(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordLen holds that a file grows by what RecordLen says.
+func TestRecordLen(t *testing.T) {
+	for _, link := range []capture.LinkType{capture.LinkEthernet, capture.LinkCooked, capture.LinkNone} {
+		for _, snaplen := range []uint32{0, 14, 40} {
+			for _, size := range []int{0, 11, 12, 60} {
+				for _, tpid := range []uint16{0, 0x8100} {
+					var file bytes.Buffer
+					w, err := NewWriter(&file, link, snaplen)
+					if err != nil {
+						t.Fatal(err)
+					}
+					p := capture.Packet{Data: make([]byte, size), WireLen: uint32(size), LinkType: link, VLANTPID: tpid}
+					if err := w.Write(&p); err != nil {
+						t.Fatal(err)
+					}
+					if err := w.Flush(); err != nil {
+						t.Fatal(err)
+					}
+					if want := FileHeaderLen + w.RecordLen(&p); uint64(file.Len()) != want {
+						t.Errorf("%v, snaplen %d, %d octets, tag %#x: the file has %d octets, want %d", link, snaplen, size, tpid, file.Len(), want)
+					}
+				}
+			}
+		}
+	}
+}

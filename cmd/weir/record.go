@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -166,29 +169,40 @@ func (r *recording) copy(ctx context.Context, ring *afring.Ring, out *files) (n,
 		time.AfterFunc(drainFor, func() { ring.Unblock() })
 	})
 	defer stop()
-	for {
+	flushed := time.Now()
+	upTo := uint64(math.MaxUint64) // how many packets there are to write
+	for n < upTo {
 		packets, err := ring.NextBatch()
 		if errors.Is(err, capture.ErrUnblocked) {
-			return n, octets, nil
+			// What has arrived by now is written, however slow the disk was.
+			s := ring.Stats()
+			upTo = s.Received - s.Drops
+			continue
 		}
 		if err != nil {
 			return n, octets, err
+		}
+		if len(packets) == 0 && upTo != math.MaxUint64 {
+			break
 		}
 		for i := range packets {
 			if err := out.write(&packets[i]); err != nil {
 				return n, octets, err
 			}
 			octets += uint64(packets[i].WireLen)
-			if n++; n == r.count {
+			if n++; n == r.count || n == upTo {
 				return n, octets, nil
 			}
 		}
-		if len(packets) == 0 {
-			if err := out.flush(); err != nil { // whoever watches the file sees them
+		// Whoever follows the file sees them within a second or so.
+		if now := time.Now(); now.Sub(flushed) >= time.Second {
+			flushed = now
+			if err := out.flush(); err != nil {
 				return n, octets, err
 			}
 		}
 	}
+	return n, octets, nil
 }
 
 // program returns the filter of --filter or --filter-file.
@@ -210,17 +224,36 @@ func (r *recording) program(ctx context.Context, l *link.Link) ([]bpf.RawInstruc
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", l.Name, err)
 	}
-	dlt := "EN10MB"
 	if t != capture.LinkEthernet && t != capture.LinkLoopback {
-		dlt = "RAW"
+		return compile(ctx, "-y", "RAW", "--", r.filter)
 	}
-	// libpcap's is the compiler of these expressions; its program is data to us.
-	text, err := exec.CommandContext(ctx, "tcpdump", "-ddd", "-s", fmt.Sprint(filter.Whole), "-y", dlt, "--", r.filter).Output()
+	// For an interface, tcpdump compiles tests of VLAN tags that find them where the
+	// kernel has put them, but has to be permitted to capture itself.
+	program, err := compile(ctx, "-i", l.Name, "--", r.filter)
+	if err == nil || errors.Is(err, errNoTcpdump) {
+		return program, err
+	}
+	without, werr := compile(ctx, "-y", "EN10MB", "--", r.filter)
+	if werr == nil && vlanTest.MatchString(r.filter) {
+		return nil, fmt.Errorf("--filter: a test of VLAN tags has to be compiled for the interface, which failed: %w", err)
+	}
+	return without, werr
+}
+
+var (
+	vlanTest     = regexp.MustCompile(`\bvlan\b`)
+	errNoTcpdump = errors.New("--filter: tcpdump compiles expressions, and is not installed; install it, or bring the output of tcpdump -ddd from elsewhere with --filter-file")
+)
+
+// compile has tcpdump compile an expression: libpcap's is the compiler of that
+// language, and its program is data to us.
+func compile(ctx context.Context, arguments ...string) ([]bpf.RawInstruction, error) {
+	text, err := exec.CommandContext(ctx, "tcpdump", append([]string{"-ddd", "-s", fmt.Sprint(filter.Whole)}, arguments...)...).Output()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		return nil, usage("--filter: tcpdump does not take the expression: %s", strings.TrimSpace(string(exit.Stderr)))
 	}
 	if errors.Is(err, exec.ErrNotFound) {
-		return nil, errors.New("--filter: tcpdump compiles expressions, and is not installed; install it, or bring the output of tcpdump -ddd from elsewhere with --filter-file")
+		return nil, errNoTcpdump
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--filter: run tcpdump: %w", err)
@@ -246,8 +279,6 @@ type files struct {
 	names  []string
 }
 
-const pcapRecordHeader = 16
-
 func (f *files) rotates() bool { return f.rotate > 0 || f.every > 0 }
 
 func (f *files) open() (err error) {
@@ -265,19 +296,20 @@ func (f *files) open() (err error) {
 		f.names = append(f.names, name)
 		w = f.file
 	}
-	f.size, f.since = 24, time.Now()
+	f.size, f.since = pcap.FileHeaderLen, time.Now()
 	f.w, err = pcap.NewWriter(w, f.link, f.snaplen)
 	return err
 }
 
 func (f *files) write(p *capture.Packet) error {
-	n := uint64(pcapRecordHeader + len(p.Data))
-	if f.rotate > 0 && f.size+n > f.rotate && f.size > 24 || f.every > 0 && time.Since(f.since) >= f.every {
+	n := f.w.RecordLen(p)
+	if f.rotate > 0 && f.size+n > f.rotate && f.size > pcap.FileHeaderLen || f.every > 0 && time.Since(f.since) >= f.every {
 		if err := f.close(); err != nil {
 			return err
 		}
 		if f.keep > 0 && len(f.names) >= f.keep {
-			if err := os.Remove(f.names[0]); err != nil {
+			// Somebody may have moved it elsewhere meanwhile.
+			if err := os.Remove(f.names[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 			f.names = f.names[1:]

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"weir/capture"
 	"weir/capture/capturetest"
@@ -139,6 +140,81 @@ func TestRecordRotates(t *testing.T) {
 	left3, err := os.ReadDir(dir)
 	if err != nil || len(left3) != 3 || len(ports) != 100-3*19 || ports[0] != 57 || ports[len(ports)-1] != 99 || !strings.Contains(stderr.String(), "files=6 ") {
 		t.Fatalf("%d files, ports %v, %v; %s", len(left3), ports, err, stderr)
+	}
+}
+
+// TestRecordVLAN records by a test of tags, which the kernel has taken out.
+func TestRecordVLAN(t *testing.T) {
+	capturetest.Namespace(t)
+	left, _ := capturetest.Cable(t, "left", "right")
+	path := filepath.Join(t.TempDir(), "out.pcap")
+	cmd, stderr := startRecord(t, "-i", "right", "-o", path, "--filter", "vlan 7 and udp")
+	s := capturetest.NewSender(t, left)
+	plain := udpFrame(100, 53)
+	tagged := append(append(bytes.Clone(plain[:12]), 0x81, 0, 0, 7), plain[12:]...)
+	for _, f := range [][]byte{plain, tagged, plain} {
+		if err := s.Send(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	if got := recorded(t, path); len(got) != 1 || !bytes.Equal(got[0].Data, tagged) {
+		t.Fatalf("%+v; %s", got, stderr)
+	}
+}
+
+// TestRecordBacklog interrupts a recording whose reader of standard output is slow:
+// all that had arrived comes out.
+func TestRecordBacklog(t *testing.T) {
+	capturetest.Namespace(t)
+	left, _ := capturetest.Cable(t, "left", "right")
+	program, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "record", "-i", "right", "-o", "-")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	capturetest.WaitForCapture(t)
+	s := capturetest.NewSender(t, left)
+	const count = 2000 // of 1 KiB, far more than a pipe holds
+	for i := range count {
+		if err := s.Send(udpFrame(1000, uint16(i))); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			time.Sleep(2 * time.Millisecond) // for the kernel's backlog of 1,000
+		}
+	}
+	cmd.Process.Signal(syscall.SIGINT)
+	time.Sleep(300 * time.Millisecond) // the disk is slow; the interrupt is long in
+	r, err := pcap.NewReader(out, "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for p, err := range capture.NewReader(r).Packets() {
+		if err != nil {
+			break
+		}
+		if port := int(binary.BigEndian.Uint16(p.Data[36:])); port != n {
+			t.Fatalf("packet %d has port %d", n, port)
+		}
+		n++
+	}
+	if err := cmd.Wait(); err != nil || n != count || !strings.Contains(stderr.String(), fmt.Sprintf("packets=%d drops=0 ", count)) {
+		t.Fatalf("%d packets, %v: %s", n, err, &stderr)
 	}
 }
 
