@@ -7,7 +7,6 @@ package afpacket
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"weir/capture"
@@ -15,15 +14,8 @@ import (
 	"weir/capture/socket"
 )
 
-const (
-	// batchSize is how many packets are fetched with one system call: more gains
-	// nothing that BenchmarkReceive would show.
-	batchSize = 64
-
-	// countEvery is after how many packets the statistics are read: well before
-	// their 32 bits overflow, and too seldom to cost anything.
-	countEvery = 1 << 24
-)
+// batchSize is how many packets are fetched with one system call, at most.
+const batchSize = 64
 
 // Port is where a source's packets come from.
 type Port interface {
@@ -38,18 +30,14 @@ type Port interface {
 //
 // NextBatch belongs to one goroutine. All other methods may be called from any.
 type Source struct {
-	port      Port
-	gate      *socket.Gate
-	snaplen   uint32
-	ifaces    []capture.Interface
-	group     uint16
-	delivered atomic.Uint64
+	socket.Common
+	port Port
+	gate *socket.Gate
 
 	mu      sync.Mutex // held by NextBatch while it runs, and by Close
 	closed  bool
-	counted uint64 // packets delivered when the statistics were last read
-	arrived int    // packets that a wait found
-	failed  error  // what it found instead
+	arrived int   // packets that a wait found
+	failed  error // what it found instead
 	buffers [batchSize][]byte
 	batch   [batchSize]capture.Packet
 }
@@ -84,13 +72,7 @@ func Open(l link.Link, c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, err := Connect(newReceiver(s), s.Interface(), c)
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	src.group = s.FanoutGroup()
-	return src, nil
+	return connect(newReceiver(s), s.Interface(), s.FanoutGroup(), &c), nil
 }
 
 // Connect makes a source of a port that need not be the kernel's.
@@ -98,14 +80,20 @@ func Connect(p Port, iface capture.Interface, c Config) (*Source, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("capture on %s: %w", iface.Name, err)
 	}
-	s := &Source{port: p, snaplen: c.CaptureLength.Max(iface.LinkType), ifaces: []capture.Interface{iface}}
+	return connect(p, iface, 0, &c), nil
+}
+
+func connect(p Port, iface capture.Interface, group uint16, c *Config) *Source {
+	s := &Source{port: p}
 	s.gate = socket.NewGate(p, iface.Name, s.receive, 10*time.Millisecond, c.BusyPoll)
-	memory := make([]byte, batchSize*int(s.snaplen)) // pages that no packet reaches are never touched
+	snaplen := c.CaptureLength.Max(iface.LinkType)
+	s.Common = socket.NewCommon(s.gate, iface, snaplen, group)
+	memory := make([]byte, batchSize*int(snaplen)) // pages that no packet reaches are never touched
 	for i := range s.batch {
 		s.batch[i].LinkType = iface.LinkType
-		s.buffers[i], memory = memory[:s.snaplen:s.snaplen], memory[s.snaplen:]
+		s.buffers[i], memory = memory[:snaplen:snaplen], memory[snaplen:]
 	}
-	return s, nil
+	return s
 }
 
 // receive fetches packets and reports whether there is something to do.
@@ -142,34 +130,9 @@ func (s *Source) NextBatch() ([]capture.Packet, error) {
 		}
 		n := s.arrived
 		s.arrived = 0
-		if total := s.delivered.Add(uint64(n)); total-s.counted >= countEvery {
-			s.counted = total
-			s.port.Counts()
-		}
+		s.gate.Deliver(n)
 		return s.batch[:n], nil
 	}
-}
-
-// Interfaces returns the one interface of the source. Its slice must not be changed.
-func (s *Source) Interfaces() []capture.Interface { return s.ifaces }
-
-// CaptureLength returns the most octets that Packet.Data has.
-func (s *Source) CaptureLength() uint32 { return s.snaplen }
-
-// FanoutGroup returns the group's number for others to join, 0 if there is none.
-func (s *Source) FanoutGroup() uint16 { return s.group }
-
-// Stats returns the counts since the source was opened; also after Close, then up
-// to it. A socket has no Freezes.
-func (s *Source) Stats() capture.Stats {
-	return socket.Stats(&s.delivered, s.port)
-}
-
-// Unblock makes NextBatch return capture.ErrUnblocked: now, if it is waiting, else
-// at its next call.
-func (s *Source) Unblock() error {
-	s.gate.Interrupt()
-	return nil
 }
 
 // Close ends the capture. It waits for a call of NextBatch that is under way, which

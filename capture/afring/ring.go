@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,21 +40,16 @@ import (
 	"weir/capture/socket"
 )
 
-const (
-	// batchSize is how many packets NextBatch describes at most. Their descriptors
-	// take 8 KiB, so that with the packets' headers they stay in a small L1 cache.
-	batchSize = 128
-
-	// countEvery is after how many packets the statistics are read: well before
-	// their 32 bits overflow, and too seldom to cost anything.
-	countEvery = 1 << 24
-)
+// batchSize is how many packets NextBatch describes at most. Their descriptors take 8
+// KiB, so that with the packets' headers they stay in a small L1 cache.
+const batchSize = 128
 
 // Ring is a [capture.Source] over a TPACKET_V3 ring.
 //
 // NextBatch belongs to one goroutine. All other methods may be called from any
 // goroutine, at any time: Close, too, never takes memory from under a reader.
 type Ring struct {
+	socket.Common
 	port      socket.Port
 	gate      *socket.Gate
 	memory    memory // nil when it is given up
@@ -64,11 +58,6 @@ type Ring struct {
 	blocks    int
 	raw       bool
 	retire    time.Duration
-	snaplen   uint32
-	ifaces    []capture.Interface
-	group     uint16
-
-	delivered atomic.Uint64
 
 	mu      sync.Mutex // held by NextBatch while it runs, and by Close
 	closed  bool
@@ -78,7 +67,6 @@ type Ring struct {
 	cursor  cursor
 	lentLo  int // what the last batch lies in: from lentLo to lentHi of the memory
 	lentHi  int
-	counted uint64 // packets delivered when the statistics were last read
 	batch   [batchSize]capture.Packet
 }
 
@@ -86,15 +74,11 @@ var _ capture.Source = (*Ring)(nil)
 
 // NewSource opens a ring on the interface of that name.
 func NewSource(iface string, options ...Option) (*Ring, error) {
-	var c Config
-	for _, o := range options {
-		o(&c)
-	}
 	l, err := link.ByName(iface)
 	if err != nil {
 		return nil, fmt.Errorf("capture on %s: %w", iface, err)
 	}
-	return Open(l, c)
+	return NewSourceFromLink(l, options...)
 }
 
 // NewSourceFromLink opens a ring on an interface.
@@ -125,15 +109,13 @@ func Open(l link.Link, c Config) (*Ring, error) {
 		s.Close()
 		return nil, fmt.Errorf("capture on %s: %w", l.Name, err)
 	}
-	r := connect(s, m, s.Interface(), s.Raw(), &c)
-	r.group = s.FanoutGroup()
-	return r, nil
+	return connect(s, m, s.Interface(), s.FanoutGroup(), &c), nil
 }
 
 // Connect makes a ring of blocks that something other than the kernel fills, laid
 // out as TPACKET_V3 has it with a struct virtio_net_hdr before each packet unless
-// the link type is LinkCooked. pages allocates the memory for them. The first
-// block has the sequence number 1.
+// the link type is LinkCooked. pages are the memory for them, until the ring closes
+// its port. The first block has the sequence number 1.
 func Connect(p socket.Port, iface capture.Interface, c Config) (r *Ring, pages []byte, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, nil, fmt.Errorf("capture on %s: %w", iface.Name, err)
@@ -143,13 +125,13 @@ func Connect(p socket.Port, iface capture.Interface, c Config) (r *Ring, pages [
 	if err != nil {
 		return nil, nil, fmt.Errorf("capture on %s: %w", iface.Name, err)
 	}
-	return connect(p, m, iface, iface.LinkType != capture.LinkCooked, &c), m, nil
+	return connect(p, m, iface, 0, &c), m, nil
 }
 
-func connect(p socket.Port, m memory, iface capture.Interface, raw bool, c *Config) *Ring {
+func connect(p socket.Port, m memory, iface capture.Interface, group uint16, c *Config) *Ring {
 	r := &Ring{
-		port: p, memory: m, blockSize: c.BlockSize, blocks: c.Blocks, raw: raw, retire: c.RetireTimeout,
-		snaplen: c.CaptureLength.Max(iface.LinkType), ifaces: []capture.Interface{iface}, number: 1,
+		port: p, memory: m, blockSize: c.BlockSize, blocks: c.Blocks, retire: c.RetireTimeout,
+		raw: iface.LinkType != capture.LinkCooked, number: 1,
 	}
 	for i := range r.batch {
 		r.batch[i].LinkType = iface.LinkType
@@ -158,6 +140,7 @@ func connect(p socket.Port, m memory, iface capture.Interface, raw bool, c *Conf
 	// only when its time is over.
 	drain := 2*c.RetireTimeout + 100*time.Millisecond
 	r.gate = socket.NewGate(p, iface.Name, func() bool { return r.block().ready() }, drain, c.BusyPoll)
+	r.Common = socket.NewCommon(r.gate, iface, c.CaptureLength.Max(iface.LinkType), group)
 	// For a program that forgets Close, and for memory that was lent when it was
 	// closed.
 	r.cleanup = runtime.AddCleanup(r, func(m memory) { m.unmap() }, m)
@@ -224,10 +207,7 @@ func (r *Ring) describe() ([]capture.Packet, error) {
 	if r.cursor.left == 0 {
 		r.lentHi = at + len(r.cursor.block)
 	}
-	if total := r.delivered.Add(uint64(n)); total-r.counted >= countEvery {
-		r.counted = total
-		r.port.Counts()
-	}
+	r.gate.Deliver(n)
 	return r.batch[:n], nil
 }
 
@@ -239,29 +219,6 @@ func (r *Ring) giveBack() {
 	if r.current++; r.current == r.blocks {
 		r.current = 0
 	}
-}
-
-// Interfaces returns the one interface of the ring. Its slice must not be changed.
-func (r *Ring) Interfaces() []capture.Interface { return r.ifaces }
-
-// CaptureLength returns the most octets that Packet.Data has.
-func (r *Ring) CaptureLength() uint32 { return r.snaplen }
-
-// FanoutGroup returns the group's number for other rings to join, 0 if there is none.
-func (r *Ring) FanoutGroup() uint16 { return r.group }
-
-// Stats returns the counts since the ring was opened; also after Close, then up to
-// it. Packets that were in the ring at Close are Received, but neither in Packets
-// nor in Drops.
-func (r *Ring) Stats() capture.Stats {
-	return socket.Stats(&r.delivered, r.port)
-}
-
-// Unblock makes NextBatch return capture.ErrUnblocked: now, if it is waiting, else
-// at its next call.
-func (r *Ring) Unblock() error {
-	r.gate.Interrupt()
-	return nil
 }
 
 // Close ends the capture and frees the ring. It waits for a call of NextBatch that

@@ -3,6 +3,7 @@ package filter
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"golang.org/x/net/bpf"
 )
@@ -24,13 +25,13 @@ type Metadata struct {
 // safe for concurrent use.
 type VM struct {
 	code  []bpf.Instruction
-	asked []bpf.Extension // what the program asks of a packet's metadata
+	asked []bpf.Extension // what the program asks of a packet's metadata, each once
 	made  map[variant]*bpf.VM
 }
 
 // variant is what the machines of one program differ by.
 type variant struct {
-	answers Metadata
+	answers [8]uint32 // to what is asked; there are as many extensions that are simulated
 	// captured is that the packet is as long on the wire as in memory, which is the
 	// one answer that x/net/bpf's machine has: no machine for each length then.
 	captured bool
@@ -56,7 +57,7 @@ func NewVM(program []bpf.RawInstruction) (*VM, error) {
 		what, negative := "", false
 		switch in := in.(type) {
 		case bpf.LoadExtension:
-			if what = unsimulated(in.Num); what == "" {
+			if what = unsimulated(in.Num); what == "" && !slices.Contains(v.asked, in.Num) {
 				v.asked = append(v.asked, in.Num)
 			}
 		case bpf.NegateA:
@@ -110,9 +111,11 @@ func unsimulated(e bpf.Extension) string {
 
 // Run returns how many octets of a packet the program accepts, 0 if it refuses it.
 func (v *VM) Run(data []byte, m Metadata) uint32 {
-	a := variant{answers: v.answers(m)}
-	if a.captured = m.Len == uint32(len(data)); a.captured {
-		a.answers.Len = 0
+	a := variant{captured: m.Len == uint32(len(data))}
+	for i, e := range v.asked {
+		if e != bpf.ExtLen || !a.captured {
+			a.answers[i] = m.answer(e)
+		}
 	}
 	vm, err := v.machine(a)
 	if err != nil {
@@ -125,31 +128,7 @@ func (v *VM) Run(data []byte, m Metadata) uint32 {
 	return uint32(n)
 }
 
-// answers returns m with zeros where the program does not ask.
-func (v *VM) answers(m Metadata) (a Metadata) {
-	for _, e := range v.asked {
-		switch e {
-		case bpf.ExtLen:
-			a.Len = m.Len
-		case bpf.ExtProto:
-			a.Protocol = m.Protocol
-		case bpf.ExtType:
-			a.PacketType = m.PacketType
-		case bpf.ExtInterfaceIndex:
-			a.Interface = m.Interface
-		case bpf.ExtRXHash:
-			a.RxHash = m.RxHash
-		case bpf.ExtVLANTag:
-			a.VLANTCI = m.VLANTCI
-		case bpf.ExtVLANTagPresent:
-			a.VLANPresent = m.VLANPresent
-		case bpf.ExtVLANProto:
-			a.VLANTPID = m.VLANTPID
-		}
-	}
-	return a
-}
-
+// answer returns what the kernel says to an extension that is simulated.
 func (m *Metadata) answer(e bpf.Extension) uint32 {
 	switch e {
 	case bpf.ExtLen:
@@ -180,7 +159,7 @@ func (v *VM) machine(a variant) (*bpf.VM, error) {
 	code := make([]bpf.Instruction, len(v.code))
 	for i, in := range v.code {
 		if e, ok := in.(bpf.LoadExtension); ok && !(e.Num == bpf.ExtLen && a.captured) {
-			in = bpf.LoadConstant{Dst: bpf.RegA, Val: a.answers.answer(e.Num)}
+			in = bpf.LoadConstant{Dst: bpf.RegA, Val: a.answers[slices.Index(v.asked, e.Num)]}
 		}
 		code[i] = in
 	}

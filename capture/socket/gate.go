@@ -32,9 +32,12 @@ type Port interface {
 // idleTick is how long a source waits before it returns an empty batch.
 const idleTick = time.Second
 
-// Gate is what sources have in common: they wait at a port, are interrupted, and
-// end. Interrupt and Shut are called from any goroutine, the others by the reader,
-// or while the reader is kept out.
+// countEvery is after how many packets a port's counts are read: well before the
+// kernel's 32 bits overflow, and too seldom to cost anything.
+const countEvery = 1 << 24
+
+// Gate is where sources wait for a port, are interrupted, and end. Shut is called
+// from any goroutine, the others by the reader, or while the reader is kept out.
 type Gate struct {
 	port     Port
 	name     string
@@ -44,6 +47,8 @@ type Gate struct {
 
 	closing   atomic.Bool
 	unblocked atomic.Bool
+	delivered atomic.Uint64
+	counted   uint64    // packets delivered when the counts were last read
 	gone      time.Time // when to stop waiting, after the interface was deleted
 	err       error     // what Pass returns from now on
 }
@@ -125,8 +130,16 @@ func (g *Gate) Fail(err error) error {
 	return g.err
 }
 
-// Interrupt makes Pass return capture.ErrUnblocked once.
-func (g *Gate) Interrupt() {
+// Deliver counts packets on their way to the reader.
+func (g *Gate) Deliver(n int) {
+	if total := g.delivered.Add(uint64(n)); total-g.counted >= countEvery {
+		g.counted = total
+		g.port.Counts()
+	}
+}
+
+// interrupt makes Pass return capture.ErrUnblocked once.
+func (g *Gate) interrupt() {
 	g.unblocked.Store(true)
 	g.port.Wake()
 }

@@ -2,11 +2,8 @@ package socket
 
 import (
 	"encoding/binary"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-
-	"weir/capture"
 )
 
 // VnetHeaderLen is the octets of struct virtio_net_hdr, which precedes the packets
@@ -66,12 +63,4 @@ func HostOrder(v uint16) uint16 {
 	var b [2]byte
 	binary.NativeEndian.PutUint16(b[:], v)
 	return binary.BigEndian.Uint16(b[:])
-}
-
-// Stats returns a source's figures: what it has delivered, and the port's counts.
-func Stats(delivered *atomic.Uint64, p Port) capture.Stats {
-	// In this order, or packets could be delivered that are not yet received.
-	n := delivered.Load()
-	c := p.Counts()
-	return capture.Stats{Packets: n, Received: max(c.Received, n), Drops: c.Drops, Freezes: c.Freezes, Filtered: c.Filtered}
 }
