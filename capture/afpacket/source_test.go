@@ -2,11 +2,8 @@ package afpacket_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,14 +14,7 @@ import (
 )
 
 // udp returns an Ethernet frame of size octets.
-func udp(size int) []byte {
-	f := make([]byte, size)
-	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45})
-	binary.BigEndian.PutUint16(f[16:], uint16(len(f)-14))
-	f[22], f[23] = 64, 17
-	copy(f[26:], []byte{10, 99, 0, 1, 10, 99, 0, 2})
-	return f
-}
+func udp(size int) []byte { return capturetest.UDP(size, 1) }
 
 // TestPackets holds what a source says of packets against what was sent, with a
 // capture length that cuts them.
@@ -141,19 +131,7 @@ func TestVLAN(t *testing.T) {
 func TestCloseUnderFlood(t *testing.T) {
 	capturetest.Namespace(t)
 	left, right := capturetest.Cable(t, "left", "right")
-	send := capturetest.NewSender(t, left)
-	var stop atomic.Bool
-	flooding := make(chan struct{})
-	go func() {
-		defer close(flooding)
-		for f := udp(60); !stop.Load(); {
-			if err := send.Send(f); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	}()
-	defer func() { stop.Store(true); <-flooding }()
+	capturetest.NewSender(t, left).Flood(udp(60))
 	files := 0
 	for round := range 200 {
 		s, err := afpacket.Open(right, afpacket.Config{})
@@ -189,14 +167,10 @@ func TestCloseUnderFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		open, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if round == 0 {
-			files = len(open)
-		} else if len(open) > files {
-			t.Fatalf("round %d: %d descriptors, after the first %d", round, len(open), files)
+		if open := capturetest.OpenFiles(t); round == 0 {
+			files = open
+		} else if open > files {
+			t.Fatalf("round %d: %d descriptors, after the first %d", round, open, files)
 		}
 	}
 }
@@ -210,31 +184,10 @@ func TestDeletedWhileWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	first, ended := make(chan struct{}), make(chan error)
-	go func() {
-		for read := false; ; {
-			packets, err := s.NextBatch()
-			if len(packets) > 0 && !read {
-				read = true
-				close(first)
-			}
-			if err != nil {
-				ended <- err
-				return
-			}
-		}
-	}()
-	if err := capturetest.NewSender(t, left).Send(udp(60)); err != nil {
-		t.Fatal(err)
-	}
-	<-first
-	capturetest.IP(t, "link del right")
-	select {
-	case err := <-ended:
-		if !errors.Is(err, capture.ErrLinkGone) {
+	send := capturetest.NewSender(t, left)
+	capturetest.GoneWhileWaiting(t, s, func() {
+		if err := send.Send(udp(60)); err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("the reader still waits")
-	}
+	}, func() { capturetest.IP(t, "link del right") })
 }

@@ -372,7 +372,7 @@ func TestHardwareTypes(t *testing.T) {
 func TestSetupErrors(t *testing.T) {
 	capturetest.Namespace(t)
 	_, right := capturetest.Cable(t, "left", "right")
-	before := openFiles(t)
+	before := capturetest.OpenFiles(t)
 	if _, err := afring.NewSource("nowhere"); !errors.Is(err, link.ErrNotFound) || !strings.Contains(err.Error(), "right") {
 		t.Error(err)
 	}
@@ -392,7 +392,7 @@ func TestSetupErrors(t *testing.T) {
 	if _, err := afring.NewSource("right"); !errors.Is(err, link.ErrDown) {
 		t.Error(err)
 	}
-	if after := openFiles(t); after != before {
+	if after := capturetest.OpenFiles(t); after != before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }

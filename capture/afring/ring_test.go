@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,20 +16,7 @@ import (
 	"weir/capture/socket"
 )
 
-// udp returns an Ethernet frame of size octets with a UDP datagram whose payload
-// begins with a number.
-func udp(size int, number uint64) []byte {
-	f := make([]byte, max(size, 50))
-	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45})
-	binary.BigEndian.PutUint16(f[16:], uint16(len(f)-14))
-	f[22], f[23] = 64, 17
-	copy(f[26:], []byte{10, 99, 0, 1, 10, 99, 0, 2})
-	binary.BigEndian.PutUint16(f[34:], 1000+uint16(number%500))
-	binary.BigEndian.PutUint16(f[36:], 2000)
-	binary.BigEndian.PutUint16(f[38:], uint16(len(f)-34))
-	binary.BigEndian.PutUint64(f[42:], number)
-	return f
-}
+var udp = capturetest.UDP
 
 func arp() []byte {
 	f := make([]byte, 60)
@@ -151,26 +137,6 @@ func TestBalance(t *testing.T) {
 	}
 }
 
-// flood sends until stop is set.
-func flood(t *testing.T, s *capturetest.Sender, stop *atomic.Bool) {
-	frame := udp(60, 1)
-	for !stop.Load() {
-		if err := s.Send(frame); err != nil {
-			t.Error(err)
-			return
-		}
-	}
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	d, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(d)
-}
-
 // mapped returns how many of the process's mappings are of sockets.
 func mapped(t *testing.T) int {
 	t.Helper()
@@ -187,11 +153,7 @@ func mapped(t *testing.T) int {
 func TestCloseUnderFlood(t *testing.T) {
 	capturetest.Namespace(t)
 	a, b := capturetest.Cable(t, "left", "right")
-	var stop atomic.Bool
-	flooding := make(chan struct{})
-	s := capturetest.NewSender(t, a)
-	go func() { defer close(flooding); flood(t, s, &stop) }()
-	defer func() { stop.Store(true); <-flooding }()
+	capturetest.NewSender(t, a).Flood(udp(60, 1))
 	files, rounds := 0, 1000
 	if testing.Short() {
 		rounds = 50
@@ -233,8 +195,8 @@ func TestCloseUnderFlood(t *testing.T) {
 			t.Fatalf("round %d: %d mappings left", round, n)
 		}
 		if round == 0 {
-			files = openFiles(t)
-		} else if n := openFiles(t); n > files {
+			files = capturetest.OpenFiles(t)
+		} else if n := capturetest.OpenFiles(t); n > files {
 			t.Fatalf("round %d: %d descriptors, after the first %d", round, n, files)
 		}
 	}
@@ -245,11 +207,7 @@ func TestCloseUnderFlood(t *testing.T) {
 func TestUnblockUnderFlood(t *testing.T) {
 	capturetest.Namespace(t)
 	a, b := capturetest.Cable(t, "left", "right")
-	var stop atomic.Bool
-	flooding := make(chan struct{})
-	s := capturetest.NewSender(t, a)
-	go func() { defer close(flooding); flood(t, s, &stop) }()
-	defer func() { stop.Store(true); <-flooding }()
+	capturetest.NewSender(t, a).Flood(udp(60, 1))
 	r, err := afring.Open(b, afring.Config{Blocks: 4})
 	if err != nil {
 		t.Fatal(err)
@@ -384,36 +342,17 @@ func TestDeletedWhileWaiting(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			first, ended := make(chan struct{}), make(chan error)
-			go func() {
-				for read := false; ; {
-					packets, err := r.NextBatch()
-					if len(packets) > 0 && !read {
-						read = true
-						close(first)
-					}
-					if err != nil {
-						ended <- err
-						return
-					}
-				}
-			}()
-			if err := capturetest.NewSender(t, left).Send(udp(60, 1)); err != nil {
-				t.Fatal(err)
-			}
-			<-first // from here on it waits
-			if down {
-				capturetest.IP(t, "link set right down")
-			}
-			capturetest.IP(t, "link del right")
-			select {
-			case err := <-ended:
-				if !errors.Is(err, capture.ErrLinkGone) {
+			s := capturetest.NewSender(t, left)
+			capturetest.GoneWhileWaiting(t, r, func() {
+				if err := s.Send(udp(60, 1)); err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(10 * time.Second):
-				t.Fatal("the reader still waits")
-			}
+			}, func() {
+				if down {
+					capturetest.IP(t, "link set right down")
+				}
+				capturetest.IP(t, "link del right")
+			})
 		})
 	}
 }

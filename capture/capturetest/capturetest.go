@@ -3,12 +3,14 @@
 package capturetest
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,4 +173,80 @@ func WaitForCapture(t testing.TB) {
 		}
 	}
 	t.Fatal("nobody captures")
+}
+
+// UDP returns an Ethernet frame of size octets, 50 at the least, with a UDP datagram
+// from 10.99.0.1, port 1000 to 1499 by the number, to 10.99.0.2, port 2000. Its
+// payload begins with the number.
+func UDP(size int, number uint64) []byte {
+	f := make([]byte, max(size, 50))
+	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45})
+	binary.BigEndian.PutUint16(f[16:], uint16(len(f)-14))
+	f[22], f[23] = 64, 17
+	copy(f[26:], []byte{10, 99, 0, 1, 10, 99, 0, 2})
+	binary.BigEndian.PutUint16(f[34:], 1000+uint16(number%500))
+	binary.BigEndian.PutUint16(f[36:], 2000)
+	binary.BigEndian.PutUint16(f[38:], uint16(len(f)-34))
+	binary.BigEndian.PutUint64(f[42:], number)
+	return f
+}
+
+// Flood sends the frame over and over until the test ends.
+func (s *Sender) Flood(frame []byte) {
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			if err := s.Send(frame); err != nil {
+				s.t.Error(err)
+				return
+			}
+		}
+	}()
+	s.t.Cleanup(func() {
+		stop.Store(true)
+		<-done
+	})
+}
+
+// OpenFiles returns how many descriptors the process has.
+func OpenFiles(t testing.TB) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
+// GoneWhileWaiting lets a reader of the source get one packet and wait for the next,
+// deletes what it captures on, and holds that the reader learns of it.
+func GoneWhileWaiting(t testing.TB, src capture.Source, send, remove func()) {
+	t.Helper()
+	first, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for read := false; ; {
+			packets, err := src.NextBatch()
+			if len(packets) > 0 && !read {
+				read = true
+				close(first)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	send()
+	<-first
+	remove()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, capture.ErrLinkGone) {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the reader still waits")
+	}
 }

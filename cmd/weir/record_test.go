@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,17 +20,20 @@ import (
 
 // udpFrame returns an Ethernet frame of size octets with a UDP datagram to a port.
 func udpFrame(size int, port uint16) []byte {
-	f := make([]byte, size)
-	copy(f, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45})
-	binary.BigEndian.PutUint16(f[16:], uint16(size-14))
-	f[22], f[23] = 64, 17
-	copy(f[26:], []byte{10, 99, 0, 1, 10, 99, 0, 2})
+	f := capturetest.UDP(size, 1)
 	binary.BigEndian.PutUint16(f[36:], port)
 	return f
 }
 
 // startRecord starts weir record in the test's namespace and waits until it captures.
 func startRecord(t *testing.T, arguments ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd, stderr, _ := startRecordInto(t, false, arguments...)
+	return cmd, stderr
+}
+
+// startRecordInto does the same, with its standard output for the test to read.
+func startRecordInto(t *testing.T, piped bool, arguments ...string) (*exec.Cmd, *bytes.Buffer, io.Reader) {
 	t.Helper()
 	program, err := buildProgram()
 	if err != nil {
@@ -38,13 +42,19 @@ func startRecord(t *testing.T, arguments ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.Command(program, append([]string{"record"}, arguments...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
+	var out io.Reader
+	if piped {
+		if out, err = cmd.StdoutPipe(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	// The child is in the namespace of the thread that starts it.
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	capturetest.WaitForCapture(t)
-	return cmd, &stderr
+	return cmd, &stderr, out
 }
 
 func recorded(t *testing.T, path string) (all []capture.Packet) {
@@ -171,22 +181,7 @@ func TestRecordVLAN(t *testing.T) {
 func TestRecordBacklog(t *testing.T) {
 	capturetest.Namespace(t)
 	left, _ := capturetest.Cable(t, "left", "right")
-	program, err := buildProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "record", "-i", "right", "-o", "-")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	capturetest.WaitForCapture(t)
+	cmd, stderr, out := startRecordInto(t, true, "-i", "right", "-o", "-")
 	s := capturetest.NewSender(t, left)
 	const count = 2000 // of 1 KiB, far more than a pipe holds
 	for i := range count {
@@ -214,7 +209,7 @@ func TestRecordBacklog(t *testing.T) {
 		n++
 	}
 	if err := cmd.Wait(); err != nil || n != count || !strings.Contains(stderr.String(), fmt.Sprintf("packets=%d drops=0 ", count)) {
-		t.Fatalf("%d packets, %v: %s", n, err, &stderr)
+		t.Fatalf("%d packets, %v: %s", n, err, stderr)
 	}
 }
 
