@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -160,5 +161,25 @@ func TestMetadata(t *testing.T) {
 			g.WireLen != w.WireLen || g.Type != w.Type || g.RxHash != w.RxHash || g.Time != w.Time || g.Segments() != w.Segments() {
 			t.Fatalf("packet %d: %+v, want %+v", i, g, w)
 		}
+	}
+}
+
+// TestBusyPoll holds that a reader that spins gets packets, idle ticks and the end as
+// one that sleeps does.
+func TestBusyPoll(t *testing.T) {
+	c := small()
+	c.BusyPoll = time.Millisecond
+	m := newRing(t, capture.LinkEthernet, c)
+	go func() {
+		for n := range 100 {
+			p := packet(n, 60)
+			if _, err := m.AddWait(t.Context(), &p); err != nil {
+				t.Error(err)
+			}
+		}
+		m.End()
+	}()
+	if got := drain(t, m.Source()); len(got) != 100 {
+		t.Fatalf("%d packets", len(got))
 	}
 }

@@ -213,6 +213,47 @@ func TestRecordBacklog(t *testing.T) {
 	}
 }
 
+// TestRecordFlushes holds that a slow trickle reaches the file while it is recorded.
+func TestRecordFlushes(t *testing.T) {
+	capturetest.Namespace(t)
+	left, _ := capturetest.Cable(t, "left", "right")
+	path := filepath.Join(t.TempDir(), "out.pcap")
+	_, stderr := startRecord(t, "-i", "right", "-o", path)
+	s := capturetest.NewSender(t, left)
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err := s.Send(udpFrame(100, 53)); err != nil { // so that it is never idle
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err == nil && info.Size() > pcap.FileHeaderLen {
+			return
+		}
+	}
+	t.Fatalf("nothing in the file after 20 s; %s", stderr)
+}
+
+// TestRecordMoved takes a file away that the rotation would delete.
+func TestRecordMoved(t *testing.T) {
+	capturetest.Namespace(t)
+	left, _ := capturetest.Cable(t, "left", "right")
+	dir := t.TempDir()
+	cmd, stderr := startRecord(t, "-i", "right", "-o", filepath.Join(dir, "out.pcap"), "--rotate-size", "2000", "--files", "1", "--count", "60")
+	if err := os.Remove(filepath.Join(dir, "out-000001.pcap")); err != nil {
+		t.Fatal(err)
+	}
+	s := capturetest.NewSender(t, left)
+	for range 60 {
+		if err := s.Send(udpFrame(84, 53)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	if n := len(recorded(t, filepath.Join(dir, "out-000004.pcap"))); n != 60-3*19 {
+		t.Fatalf("%d packets in the last file; %s", n, stderr)
+	}
+}
+
 func TestRecordErrors(t *testing.T) {
 	for arguments, want := range map[string]string{
 		"":                                           "required flag",
