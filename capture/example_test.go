@@ -40,7 +40,7 @@ func ExampleReader() {
 
 	buf := r.NewPacket()
 	for range 2 {
-		if buf, err = r.NextPacket(buf); err != nil { // as with append
+		if err := r.NextPacket(&buf); err != nil {
 			log.Fatal(err)
 		}
 		fmt.Println("copied into a buffer:", len(buf.Data) == int(buf.WireLen))

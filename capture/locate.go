@@ -59,21 +59,21 @@ func (p *Packet) Network() (n Network) {
 // padding of the link layer may follow. It is nil if the packet carries no IP. It
 // shares the memory of Data.
 func (p *Packet) IP() []byte {
-	if p.plain() {
-		return p.Data[14:]
+	if plain(p.Data, p.LinkType) {
+		return p.Data[ethernetLen:]
 	}
 	return p.networkLayer()
 }
 
-// plain reports whether p is what most packets are by far: IPv4 or IPv6 behind a
-// bare Ethernet header. It is inlined.
-func (p *Packet) plain() bool {
-	b := p.Data
-	if len(b) <= 14 || p.LinkType != LinkEthernet {
+// plain reports whether a packet is what most are by far: IPv4 or IPv6 behind a bare
+// Ethernet header. It is inlined.
+func plain(b []byte, link LinkType) bool {
+	if len(b) < ethernetLen+2 || link != LinkEthernet {
 		return false
 	}
-	et := uint16(b[12])<<8 | uint16(b[13])
-	return et == etherIPv4 && b[14]>>4 == 4 || et == etherIPv6 && b[14]>>4 == 6
+	// EtherType and version in one look.
+	v := binary.BigEndian.Uint32(b[ethernetLen-2:]) &^ 0x0fff
+	return v == etherIPv4<<16|4<<12 || v == etherIPv6<<16|6<<12
 }
 
 // networkLayer is IP for all others.
@@ -90,10 +90,10 @@ func (n *Network) linkLayer(p *Packet) Cause {
 	b := p.Data
 	switch p.LinkType {
 	case LinkEthernet, LinkLoopback:
-		if len(b) < 14 {
+		if len(b) < ethernetLen {
 			return ErrorLinkHeader
 		}
-		return n.etherType(p, b[14:], binary.BigEndian.Uint16(b[12:]))
+		return n.etherType(p, b[ethernetLen:], binary.BigEndian.Uint16(b[ethernetLen-2:]))
 	case LinkCooked:
 		if p.Protocol < minEtherType { // the kernel's own numbers (linux/if_ether.h)
 			return NotIPFamily

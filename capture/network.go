@@ -2,6 +2,8 @@ package capture
 
 import "encoding/binary"
 
+const ethernetLen = 14 // octets of an untagged Ethernet header
+
 // EtherTypes (IANA "IEEE 802 Numbers").
 const (
 	etherIPv4           = 0x0800

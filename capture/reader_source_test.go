@@ -124,7 +124,8 @@ func TestCopyFits(t *testing.T) {
 	if err != nil || len(again) != len(first) || &again[0] != &first[0] {
 		t.Fatalf("%d octets elsewhere, %v", len(again), err)
 	}
-	p, err := r.NextPacket(capture.Packet{Data: again[:1:1]})
+	p := capture.Packet{Data: again[:1:1]}
+	err = r.NextPacket(&p)
 	if err != nil || len(p.Data) != len(first) || &p.Data[0] == &first[0] {
 		t.Fatalf("%d octets in too small a buffer, %v", len(p.Data), err)
 	}

@@ -87,11 +87,13 @@ func TestReader(t *testing.T) {
 			return p.Data, p.Type, p.WireLen, nil
 		}},
 		"NextPacket": {false, func(r *capture.Reader) ([]byte, capture.PacketType, uint32, error) {
-			p, err := r.NextPacket(capture.Packet{})
+			var p capture.Packet
+			err := r.NextPacket(&p)
 			return p.Data, p.Type, p.WireLen, err
 		}},
 		"NextPacket in place": {false, func(r *capture.Reader) ([]byte, capture.PacketType, uint32, error) {
-			p, err := r.NextPacket(r.NewPacket())
+			p := r.NewPacket()
+			err := r.NextPacket(&p)
 			return p.Data, p.Type, p.WireLen, err
 		}},
 		"NextPacketFn": {false, func(r *capture.Reader) (data []byte, kind capture.PacketType, wire uint32, err error) {
@@ -147,8 +149,8 @@ func TestNextPacketKeepsAll(t *testing.T) {
 	want := capture.Packet{Data: []byte{1, 2}, Time: 3, WireLen: 4, Interface: 5, LinkType: 6, VLANTCI: 7, VLANTPID: 8,
 		GSOSize: 9, GSOHeader: 10, RxHash: 11, Protocol: 12, Type: 13}
 	src := &list{packets: []capture.Packet{want}}
-	p, err := capture.NewReader(src).NextPacket(capture.Packet{})
-	if err != nil {
+	var p capture.Packet
+	if err := capture.NewReader(src).NextPacket(&p); err != nil {
 		t.Fatal(err)
 	}
 	src.packets[0].Data[0] = 99
@@ -246,7 +248,7 @@ var readerCalls = map[string]struct {
 	"NextIPPacketZeroCopy": {0, func(r *capture.Reader) func() {
 		return func() { b, _, _, _ := r.NextIPPacketZeroCopy(); sum += len(b) }
 	}},
-	"NextPacketInPlace": {0, func(r *capture.Reader) func() { p := r.NewPacket(); return func() { p, _ = r.NextPacket(p) } }},
+	"NextPacketInPlace": {0, func(r *capture.Reader) func() { p := r.NewPacket(); return func() { r.NextPacket(&p) } }},
 	"NextPayloadInPlace": {0, func(r *capture.Reader) func() {
 		b := make([]byte, 2048)
 		return func() { b, _, _, _ = r.NextPayload(b) }
@@ -255,7 +257,7 @@ var readerCalls = map[string]struct {
 		b := make([]byte, 2048)
 		return func() { b, _, _, _ = r.NextIPPacket(b) }
 	}},
-	"NextPacket":   {1, func(r *capture.Reader) func() { return func() { kept, _ = r.NextPacket(capture.Packet{}) } }},
+	"NextPacket":   {1, func(r *capture.Reader) func() { return func() { kept = capture.Packet{}; r.NextPacket(&kept) } }},
 	"NextPayload":  {1, func(r *capture.Reader) func() { return func() { kept.Data, _, _, _ = r.NextPayload(nil) } }},
 	"NextIPPacket": {1, func(r *capture.Reader) func() { return func() { kept.Data, _, _, _ = r.NextIPPacket(nil) } }},
 }

@@ -61,7 +61,7 @@ type receiver struct {
 	headers  [batchSize]unix.Mmsghdr
 	parts    [batchSize][2]unix.Iovec
 	names    [batchSize]unix.RawSockaddrLinklayer
-	vnet     [batchSize][socket.VnetHeaderLen]byte
+	vnet     [batchSize][capture.VnetHeaderLen]byte
 	control  [batchSize][controlLen]byte
 	wanted   int
 	received int
@@ -149,7 +149,7 @@ func (r *receiver) describe(p *capture.Packet, i int, buffer []byte) {
 	m, name := &r.headers[i], &r.names[i]
 	n := int(m.Len)
 	if r.raw {
-		n -= socket.VnetHeaderLen
+		n -= capture.VnetHeaderLen
 	}
 	n = min(max(n, 0), len(buffer))
 	p.Data = buffer[:n]
@@ -160,7 +160,7 @@ func (r *receiver) describe(p *capture.Packet, i int, buffer []byte) {
 		p.Protocol = socket.HostOrder(name.Protocol)
 		return
 	}
-	p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, &r.vnet[i])
+	p.SetGSO(&r.vnet[i])
 }
 
 // ancillary reads the control messages of a packet (cmsg(3)).
@@ -175,7 +175,7 @@ func (r *receiver) ancillary(p *capture.Packet, b []byte) {
 		case h.Level == unix.SOL_PACKET && h.Type == unix.PACKET_AUXDATA && len(body) >= int(unsafe.Sizeof(unix.TpacketAuxdata{})):
 			a := (*unix.TpacketAuxdata)(unsafe.Pointer(&body[0]))
 			p.WireLen = a.Len
-			p.VLANTCI, p.VLANTPID = socket.VLAN(a.Status, a.Vlan_tci, a.Vlan_tpid)
+			p.SetVLAN(a.Status, a.Vlan_tci, a.Vlan_tpid)
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPING && len(body) >= 3*16:
 			// struct scm_timestamping: software, unused, hardware.
 			p.Time = timespec(body)

@@ -1,6 +1,10 @@
 package afring
 
-import "time"
+import (
+	"time"
+
+	"weir/capture"
+)
 
 // Layout is the layout of a ring's memory, for those who fill one.
 type Layout struct {
@@ -11,7 +15,7 @@ type Layout struct {
 
 // Layout returns how the ring is laid out.
 func (r *Ring) Layout() Layout {
-	return Layout{BlockSize: r.blockSize, Blocks: r.blocks, RetireTimeout: r.retire, Raw: r.raw}
+	return Layout{BlockSize: r.blockSize, Blocks: r.blocks, RetireTimeout: r.retire, Raw: r.link != capture.LinkCooked}
 }
 
 // HandOver gives a block to the reader, with all that was written to it before.

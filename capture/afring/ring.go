@@ -40,9 +40,15 @@ import (
 	"weir/capture/socket"
 )
 
-// batchSize is how many packets NextBatch describes at most. Their descriptors take 8
-// KiB, so that with the packets' headers they stay in a small L1 cache.
-const batchSize = 128
+const (
+	// batchSize is how many packets NextBatch describes at most. Their descriptors
+	// take 6 KiB, so that with the packets' headers they stay in a small L1 cache.
+	batchSize = 96
+
+	// lendSize is how many packets NextFrames lends at most. It bounds how many are
+	// read after Unblock.
+	lendSize = 256
+)
 
 // Ring is a [capture.Source] over a TPACKET_V3 ring.
 //
@@ -56,7 +62,7 @@ type Ring struct {
 	cleanup   runtime.Cleanup
 	blockSize int
 	blocks    int
-	raw       bool
+	link      capture.LinkType
 	retire    time.Duration
 
 	mu      sync.Mutex // held by NextBatch while it runs, and by Close
@@ -64,7 +70,7 @@ type Ring struct {
 	held    bool // the current block is the reader's
 	current int
 	number  uint64 // of the current block
-	cursor  cursor
+	frames  capture.Frames
 	lentLo  int // what the last batch lies in: from lentLo to lentHi of the memory
 	lentHi  int
 	batch   [batchSize]capture.Packet
@@ -131,7 +137,7 @@ func Connect(p socket.Port, iface capture.Interface, c Config) (r *Ring, pages [
 func connect(p socket.Port, m memory, iface capture.Interface, group uint16, c *Config) *Ring {
 	r := &Ring{
 		port: p, memory: m, blockSize: c.BlockSize, blocks: c.Blocks, retire: c.RetireTimeout,
-		raw: iface.LinkType != capture.LinkCooked, number: 1,
+		link: iface.LinkType, number: 1,
 	}
 	for i := range r.batch {
 		r.batch[i].LinkType = iface.LinkType
@@ -152,7 +158,7 @@ func (r *Ring) block() block {
 	return block(r.memory[at : at+r.blockSize])
 }
 
-// NextBatch returns the next packets of the current block, at most 128. It waits
+// NextBatch returns the next packets of the current block, at most 96. It waits
 // for them up to a second, then returns an empty batch. Errors: capture.ErrUnblocked
 // once after Unblock, capture.ErrClosed after Close, capture.ErrLinkGone when
 // the interface was deleted and all its packets are delivered, capture.ErrBroken;
@@ -168,47 +174,65 @@ func (r *Ring) NextBatch() ([]capture.Packet, error) {
 }
 
 func (r *Ring) nextBatch() ([]capture.Packet, error) {
+	n, err := r.lend(batchSize)
+	if n == 0 || err != nil {
+		return nil, err
+	}
+	if _, ok := r.frames.Describe(r.batch[:n]); !ok {
+		return nil, r.gate.Fail(capture.ErrBroken)
+	}
+	r.gate.Deliver(n)
+	return r.batch[:n], nil
+}
+
+// NextFrames is NextBatch for a [capture.Reader], which takes packets from the frames
+// without having them described first: at most 256 at a time.
+func (r *Ring) NextFrames() (*capture.Frames, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, err := r.lend(lendSize)
+	if err != nil {
+		return nil, err
+	}
+	r.gate.Deliver(n)
+	return &r.frames, nil
+}
+
+// lend has up to so many frames lent and returns how many, 0 at an idle tick.
+func (r *Ring) lend(most int) (int, error) {
 	r.lentHi = 0
 	if r.closed {
 		r.letGo()
 	}
 	for {
 		if err := r.gate.Pass(); err != nil {
-			return nil, err
+			return 0, err
 		}
-		if r.cursor.left > 0 {
-			return r.describe()
+		from := r.frames.Offset()
+		n, ok := r.frames.Lend(most)
+		if !ok {
+			return 0, r.gate.Fail(capture.ErrBroken)
+		}
+		if n > 0 {
+			// How far they reach nobody has looked yet.
+			at := r.current * r.blockSize
+			r.lentLo, r.lentHi = at+from, at+r.blockSize
+			return n, nil
 		}
 		if r.held {
 			r.giveBack()
 		}
 		if !r.block().ready() {
 			if empty, err := r.gate.Wait(); empty || err != nil {
-				return nil, err
+				return 0, err
 			}
 			continue
 		}
-		if !r.cursor.open(r.block(), r.number) {
-			return nil, r.gate.Fail(capture.ErrBroken)
+		if !r.block().open(&r.frames, r.number, r.link) {
+			return 0, r.gate.Fail(capture.ErrBroken)
 		}
 		r.held = true
 	}
-}
-
-// describe makes a batch of the current block's next packets.
-func (r *Ring) describe() ([]capture.Packet, error) {
-	from := r.cursor.offset
-	n, ok := r.cursor.next(r.batch[:], r.raw)
-	if !ok {
-		return nil, r.gate.Fail(capture.ErrBroken)
-	}
-	at := r.current * r.blockSize
-	r.lentLo, r.lentHi = at+from, at+r.cursor.offset
-	if r.cursor.left == 0 {
-		r.lentHi = at + len(r.cursor.block)
-	}
-	r.gate.Deliver(n)
-	return r.batch[:n], nil
 }
 
 // giveBack returns the current block to the kernel.

@@ -147,6 +147,17 @@ func mapped(t *testing.T) int {
 	return strings.Count(string(b), "socket:")
 }
 
+// oneByOne reads batches of one packet.
+func oneByOne(r *capture.Reader) func() ([]capture.Packet, error) {
+	return func() ([]capture.Packet, error) {
+		p, err := r.Next()
+		if err != nil {
+			return nil, err
+		}
+		return []capture.Packet{*p}, nil
+	}
+}
+
 // TestCloseUnderFlood closes rings 1,000 times while they are read and packets pour
 // in: readers end with ErrClosed, read what they hold to the end unchanged, and
 // nothing is left of the rings.
@@ -165,11 +176,15 @@ func TestCloseUnderFlood(t *testing.T) {
 		}
 		reading := make(chan error)
 		started := make(chan struct{})
+		next := r.NextBatch
+		if round%2 == 1 {
+			next = oneByOne(capture.NewReader(r))
+		}
 		go func() {
 			var err error
 			for first := true; err == nil; {
 				var packets []capture.Packet
-				packets, err = r.NextBatch()
+				packets, err = next()
 				for range 3 { // while Close comes, again and again the same
 					for i := range packets {
 						if p := &packets[i]; len(p.Data) != 60 || p.Data[12] != 8 || binary.BigEndian.Uint64(p.Data[42:]) != 1 {
@@ -228,6 +243,35 @@ func TestUnblockUnderFlood(t *testing.T) {
 		}
 		if _, err := r.NextBatch(); !errors.Is(err, capture.ErrUnblocked) {
 			t.Fatalf("after Unblock: %v", err)
+		}
+	}
+}
+
+// TestUnblockReaderUnderFlood unblocks a reader of single packets, which comes back
+// after those that it was lent.
+func TestUnblockReaderUnderFlood(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	capturetest.NewSender(t, a).Flood(udp(60, 1))
+	ring, err := afring.Open(b, afring.Config{Blocks: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close()
+	r := capture.NewReader(ring)
+	for range 1000 {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+		r.Unblock()
+		for n := 0; ; n++ {
+			_, err := r.Next()
+			if errors.Is(err, capture.ErrUnblocked) {
+				break
+			}
+			if err != nil || n == 256 {
+				t.Fatalf("%d packets after Unblock, %v", n, err)
+			}
 		}
 	}
 }

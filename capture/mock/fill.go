@@ -5,7 +5,6 @@ import (
 
 	"weir/capture"
 	"weir/capture/afring"
-	"weir/capture/socket"
 )
 
 // The layout of TPACKET_V3, which the kernel has in include/uapi/linux/if_packet.h.
@@ -35,7 +34,7 @@ func (m *Ring) place() (mac, net int) {
 	}
 	net = align(frameHeaderLen+addressLen+max(header, minLinkRoom), 16)
 	if m.layout.Raw {
-		net += socket.VnetHeaderLen
+		net += capture.VnetHeaderLen
 	}
 	return net - header, net
 }

@@ -47,7 +47,8 @@ func drain(t testing.TB, src capture.Source) (all []capture.Packet) {
 	t.Helper()
 	r := capture.NewReader(src)
 	for {
-		p, err := r.NextPacket(capture.Packet{})
+		var p capture.Packet
+		err := r.NextPacket(&p)
 		if err == io.EOF {
 			return all
 		}

@@ -5,7 +5,6 @@ import (
 
 	"weir/capture"
 	"weir/capture/afpacket"
-	"weir/capture/socket"
 )
 
 // Socket plays the kernel for one plain packet socket. Its methods may be called
@@ -23,7 +22,7 @@ type Socket struct {
 // message is a packet in the socket's buffer.
 type message struct {
 	packet capture.Packet // its data is as much as is captured
-	vnet   [socket.VnetHeaderLen]byte
+	vnet   [capture.VnetHeaderLen]byte
 	cost   int
 }
 
@@ -96,7 +95,7 @@ func (s *socketPort) Receive(packets []capture.Packet, buffers [][]byte) (n int,
 		if m.iface.LinkType == capture.LinkCooked {
 			p.Protocol = q.packet.Protocol
 		} else {
-			p.GSOSize, p.GSOHeader = socket.SuperPacket(p.Data, &q.vnet)
+			p.SetGSO(&q.vnet)
 		}
 		m.used -= q.cost
 		*q = message{}

@@ -2,7 +2,6 @@ package mock
 
 import (
 	"weir/capture"
-	"weir/capture/socket"
 )
 
 // Of struct virtio_net_hdr (include/uapi/linux/virtio_net.h).
@@ -20,7 +19,7 @@ const (
 // vnet returns the struct virtio_net_hdr of a packet, zeros if it is no
 // super-packet: one whose segments repeat GSOHeader octets. It is a TCP header that
 // ends there, or else made to look as if a UDP header did.
-func (h *host) vnet(p *capture.Packet) (v [socket.VnetHeaderLen]byte) {
+func (h *host) vnet(p *capture.Packet) (v [capture.VnetHeaderLen]byte) {
 	if p.GSOSize == 0 {
 		return v
 	}

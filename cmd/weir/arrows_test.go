@@ -45,7 +45,7 @@ var reserved = map[string]string{
 
 // unsafe says who may import it: who calls into the ClickHouse library, and who
 // reads what the kernel writes.
-var unsafe = []string{"weir/cmd/weir-clickhouse", "weir/capture/afring", "weir/capture/afpacket"}
+var unsafe = []string{"weir/cmd/weir-clickhouse", "weir/capture", "weir/capture/afring", "weir/capture/afpacket"}
 
 // TestArrows pins who may import whom, and who may import unsafe.
 func TestArrows(t *testing.T) {
