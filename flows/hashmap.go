@@ -200,6 +200,20 @@ func (m *hashmap[V]) compact() {
 	m.n, m.free = live, nil
 }
 
+// reserve makes room for n cells in a map that is empty.
+func (m *hashmap[V]) reserve(n int) {
+	slots := len(m.slots)
+	for slots/2 < n {
+		slots *= 2
+	}
+	if slots > len(m.slots) {
+		m.setSlots(slots)
+	}
+	for len(m.chunks)<<chunkBits < n {
+		m.chunks = append(m.chunks, new([chunkCells]cell[V]))
+	}
+}
+
 // reset empties the map. It keeps room for as many cells as it held, so that a
 // steady load allocates nothing, and gives back what a burst had taken.
 func (m *hashmap[V]) reset() {

@@ -109,11 +109,15 @@ func (t *tally) count(h *Headers, made bool) {
 
 // lose counts a packet of a flow without a place.
 func (t *Table) lose(h *Headers) {
+	o := t.overflowOf(&h.Key)
+	o.count(h, o.packets == 0)
+}
+
+func (t *Table) overflowOf(k *Key) *tally {
 	if t.overflow == nil {
 		t.overflow = new(overflow)
 	}
-	o := &t.overflow[h.Key.Direction()][h.Key.Proto()]
-	o.count(h, o.packets == 0)
+	return &t.overflow[k.Direction()][k.Proto()]
 }
 
 // overflowRecords appends one record for each direction and protocol that found
@@ -139,4 +143,67 @@ func (t *Table) overflowRecords(emit func(*Record)) {
 
 func (t *tally) counters() Counters {
 	return Counters{Packets: t.packets, Octets: t.octets, TCPFlags: t.flags}
+}
+
+// Reserve makes room for n flows, as far as the table's bound goes, so that adding
+// them allocates nothing. The table must be empty.
+func (t *Table) Reserve(n int) {
+	t.flows.reserve(min(n, t.flows.max))
+}
+
+// Merge adds all that o holds, and leaves o as it is. It returns how many of the wire
+// packets in o's flows found no room for their flow here: like o's overflow they are
+// in the overflow of t then.
+func (t *Table) Merge(o *Table) (lost uint64) {
+	m := &t.flows
+	for i := range uint32(o.flows.n) {
+		from := o.flows.at(i)
+		c, made, ok := m.get(&from.key, processSeed.hash(&from.key))
+		if !ok {
+			t.overflowOf(&from.key).add(&from.val)
+			lost += from.val.packets
+			continue
+		}
+		if v := &m.at(c).val; made {
+			*v = from.val
+		} else {
+			v.add(&from.val)
+		}
+	}
+	if o.overflow != nil {
+		for d := range o.overflow {
+			for proto := range o.overflow[d] {
+				if from := &o.overflow[d][proto]; from.packets != 0 {
+					key := Key{rest: keyRest(0, 0, 0, uint8(proto), Direction(d))}
+					t.overflowOf(&key).add(from)
+				}
+			}
+		}
+	}
+	return lost
+}
+
+// add adds another count of the same key.
+func (t *tally) add(o *tally) {
+	if t.packets == 0 {
+		*t = *o
+		return
+	}
+	t.packets += o.packets
+	t.octets += o.octets
+	t.first, t.last = min(t.first, o.first), max(t.last, o.last)
+	t.flags |= o.flags
+	t.marks |= o.marks
+}
+
+// Each calls fn with every key of the table as an unpaired record, overflow records
+// last. fn must not keep the record.
+func (t *Table) Each(fn func(*Record)) {
+	var r Record
+	for i := range uint32(t.flows.n) {
+		c := t.flows.at(i)
+		r = Record{Key: c.key, Forward: c.val.counters(), First: c.val.first, Last: c.val.last, Start: c.val.first}
+		fn(&r)
+	}
+	t.overflowRecords(fn)
 }
