@@ -25,6 +25,12 @@ type Sink interface {
 	Close(ctx context.Context) error
 }
 
+// Flusher is a Sink that can write out what it holds back, and wait until it is safe,
+// without being closed.
+type Flusher interface {
+	Flush(ctx context.Context) error
+}
+
 // closeTimeout bounds the closing of a sink whose context is already cancelled.
 const closeTimeout = 10 * time.Second
 
@@ -82,7 +88,7 @@ func (e *Exporter) write(ctx context.Context, in <-chan *flows.Batch) error {
 			if !ok {
 				return nil
 			}
-			if err := e.sink.Write(ctx, b); err != nil {
+			if err := e.take(ctx, b); err != nil {
 				return err
 			}
 			*b = flows.Batch{Records: b.Records[:0]}
@@ -92,4 +98,14 @@ func (e *Exporter) write(ctx context.Context, in <-chan *flows.Batch) error {
 			}
 		}
 	}
+}
+
+func (e *Exporter) take(ctx context.Context, b *flows.Batch) error {
+	if !b.Flush {
+		return e.sink.Write(ctx, b)
+	}
+	if f, ok := e.sink.(Flusher); ok {
+		return f.Flush(ctx)
+	}
+	return nil
 }

@@ -73,6 +73,9 @@ type Batch struct {
 	// Start is a multiple of the interval's length unless there is only one.
 	Start, End int64
 	Records    []Record
+	// Flush asks whoever holds records back to write them out; there is nothing else
+	// in the batch.
+	Flush bool
 	// Ledger is what became of every packet of the interval; nil but on the last
 	// batch of an interval.
 	Ledger *Ledger

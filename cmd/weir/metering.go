@@ -84,10 +84,6 @@ type filled struct {
 // files may name as many as they like.
 const maxPorts = 1024
 
-// recordsPerBatch is how many records go to the sink at a time: enough to make
-// the hand-over cheap, few enough to stay in L2.
-const recordsPerBatch = 4096
-
 // stepsAhead is how far reading may run ahead of counting, in batches of decoded
 // packets of 9 KiB: enough that neither waits for the other all the time, few
 // enough to stay in L2.
@@ -357,48 +353,10 @@ func (m *metering) track(ctx context.Context) error {
 }
 
 func (m *metering) trackTable(ctx context.Context, s *span, f filled) error {
-	var batch *flows.Batch
-	var err error
-	begin := func() {
-		select {
-		case batch = <-m.export.Free():
-			*batch = flows.Batch{Host: m.host, Interface: f.port.name, Start: s.start, End: s.end, Records: batch.Records[:0]}
-			if cap(batch.Records) == 0 {
-				batch.Records = make([]flows.Record, 0, recordsPerBatch)
-			}
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-	}
-	send := func() {
-		select {
-		case m.out <- batch:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-	}
-	begin()
-	f.port.tracker.Flush(f.table, s.end, s.final, func(r *flows.Record) {
-		if err != nil {
-			return
-		}
-		if len(batch.Records) == recordsPerBatch {
-			if send(); err == nil {
-				begin()
-			}
-			if err != nil {
-				return
-			}
-		}
-		batch.Records = append(batch.Records, *r)
-		f.ledger.Records++
+	head := flows.Batch{Host: m.host, Interface: f.port.name, Start: s.start, End: s.end}
+	return m.export.Interval(ctx, m.out, head, &f.ledger, func(emit func(*flows.Record)) {
+		f.port.tracker.Flush(f.table, s.end, s.final, emit)
 	})
-	if err != nil {
-		return err
-	}
-	batch.Ledger = &f.ledger
-	send()
-	return err
 }
 
 // summary is the line that ends a replay. Scripts depend on its form.

@@ -17,7 +17,10 @@ const (
 // However it ends, the error holds the last failure that was the server's.
 func (s *Sink) retry(ctx context.Context, send func(context.Context) error) error {
 	until := time.Now().Add(s.options.Patience)
-	bounded, cancel := context.WithDeadline(ctx, until)
+	bounded, cancel := ctx, context.CancelFunc(func() {})
+	if !s.options.Endless {
+		bounded, cancel = context.WithDeadline(ctx, until)
+	}
 	defer cancel()
 	var last error
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
@@ -27,12 +30,15 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 			return nil
 		}
 		if bounded.Err() == nil {
-			if !retryable(err) {
+			if !retryable(err) && !s.options.Endless {
 				return err
 			}
 			last = err
-			s.outage.begin(s.options.Report, fmt.Errorf("%w; trying again for %v, until %s",
-				err, s.options.Patience, until.Format(time.TimeOnly)))
+			again := "trying again until it succeeds"
+			if !s.options.Endless {
+				again = fmt.Sprintf("trying again for %v, until %s", s.options.Patience, until.Format(time.TimeOnly))
+			}
+			s.outage.begin(s.options.Report, fmt.Errorf("%w; %s", err, again))
 			select {
 			case <-bounded.Done():
 			case <-time.After(pause):

@@ -28,6 +28,9 @@ type SinkOptions struct {
 	MaxRows int
 	// Patience bounds the attempts at one insert, all together; 0 means 5 min.
 	Patience time.Duration
+	// Endless tries every insert until it succeeds or its context ends, whatever the
+	// server says: somebody will mend it. Patience does not count then.
+	Endless bool
 	// Report, if not nil, is told of outages: once when an insert has failed and
 	// will be tried again, with an error that says why and until when, and once
 	// with nil when an insert has succeeded since. It is called from goroutines of

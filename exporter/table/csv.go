@@ -55,6 +55,9 @@ func (s *CSV) Write(_ context.Context, b *flows.Batch) error {
 	return nil
 }
 
+// Flush writes out what is gathered.
+func (s *CSV) Flush(context.Context) error { return s.out.Flush() }
+
 // Close writes out what is left.
 func (s *CSV) Close(context.Context) error { return s.out.Flush() }
 

@@ -68,6 +68,9 @@ func (s *Sink) Write(_ context.Context, b *flows.Batch) error {
 	return nil
 }
 
+// Flush writes out what is gathered.
+func (s *Sink) Flush(context.Context) error { return s.line.Flush() }
+
 // Close writes out what is left.
 func (s *Sink) Close(context.Context) error { return s.line.Flush() }
 
