@@ -74,4 +74,5 @@ func (*pages) Wait(ready func() bool, _ time.Time) error {
 }
 func (*pages) Wake()                 {}
 func (*pages) Counts() socket.Counts { return socket.Counts{} }
+func (*pages) Refuse() error         { return nil }
 func (*pages) Close() error          { return nil }

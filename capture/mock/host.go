@@ -39,6 +39,7 @@ type host struct {
 	woken   bool
 	ended   error // what Wait returns when all is read
 	closed  bool
+	refused bool
 	each    func(*capture.Packet)
 }
 
@@ -247,6 +248,13 @@ func (p *port) Counts() socket.Counts {
 	return p.counts
 }
 
+func (p *port) Refuse() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = true
+	return nil
+}
+
 func (p *port) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -257,6 +265,9 @@ func (p *port) Close() error {
 
 // refuses reports whether the kernel would not even ask the filter.
 func (h *host) refuses(p *capture.Packet) bool {
+	if h.refused {
+		return true
+	}
 	switch p.Type {
 	case capture.PacketOutgoing: // dev_queue_xmit_nit of net/core/dev.c; see socket.Config
 		return h.config.IgnoreOutgoing || h.iface.LinkType == capture.LinkLoopback

@@ -39,6 +39,11 @@ func (c *Common) Stats() capture.Stats {
 	return capture.Stats{Packets: n, Received: max(p.Received, n), Drops: p.Drops, Freezes: p.Freezes, Filtered: p.Filtered}
 }
 
+// Refuse lets no more packets in, so that a capture can end without losing any: once
+// those that are in have been read, which takes up to the retire timeout to arrive,
+// Received is Packets + Drops.
+func (c *Common) Refuse() error { return c.gate.port.Refuse() }
+
 // Unblock makes NextBatch return capture.ErrUnblocked: now, if it is waiting, else
 // at its next call.
 func (c *Common) Unblock() error {

@@ -25,6 +25,9 @@ type Port interface {
 	// Counts returns totals since the port was opened, also after Close. It is
 	// called from any goroutine.
 	Counts() Counts
+	// Refuse lets no more packets in. Those that are in stay. It is called from any
+	// goroutine.
+	Refuse() error
 	// Close ends the coming of packets.
 	Close() error
 }

@@ -304,6 +304,14 @@ func (s *Socket) Counts() Counts {
 	return s.count.total()
 }
 
+// Refuse lets no more packets in: those that come are not even counted.
+func (s *Socket) Refuse() (err error) {
+	if cerr := s.raw.Control(func(fd uintptr) { err = attach(int(fd), refuseAll) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
 // Close closes the socket. A ring that is still mapped keeps it alive; it then
 // receives no more.
 func (s *Socket) Close() error {

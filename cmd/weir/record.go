@@ -166,6 +166,7 @@ func (r *recording) copy(ctx context.Context, ring *afring.Ring, out *files) (n,
 		defer stop()
 	}
 	stop := context.AfterFunc(ctx, func() {
+		_ = ring.Refuse() // where it fails, what comes from now on is not read
 		time.AfterFunc(drainFor, func() { ring.Unblock() })
 	})
 	defer stop()

@@ -1,0 +1,265 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"weir/capture"
+	"weir/capture/link"
+	"weir/flows"
+)
+
+// trouble is an interface that should be captured on and cannot be.
+type trouble struct {
+	name  string
+	err   error
+	since time.Time
+	again time.Time // when to try
+	pause time.Duration
+}
+
+const (
+	// settle is how long to wait for more news of interfaces before anything is done:
+	// a bridge may come after its members.
+	settle = 5 * time.Millisecond
+
+	firstPause = 500 * time.Millisecond
+	maxPause   = 30 * time.Second
+)
+
+// manage opens and ends ports as interfaces come and go, until ctx is done; then it
+// ends all of them and returns when they have.
+func (a *Agent) manage(ctx context.Context) error {
+	events := make(chan link.Event)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		a.watch(ctx, events)
+	}()
+	defer func() { <-watching }()
+	act := time.NewTimer(time.Hour)
+	defer act.Stop()
+	for {
+		select {
+		case e := <-events:
+			a.learn(e)
+			act.Reset(settle)
+		case <-a.reload:
+			act.Reset(0)
+		case p := <-a.failed:
+			a.leave(p)
+			act.Reset(0)
+		case <-act.C:
+			act.Reset(a.adjust())
+		case <-ctx.Done():
+			a.endAll()
+			return nil
+		}
+	}
+}
+
+// watch hands on what becomes of interfaces. Where the kernel cannot be asked it says
+// so and tries again: what is being captured goes on.
+func (a *Agent) watch(ctx context.Context, events chan<- link.Event) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		err := a.cfg.Watch(ctx, func(e link.Event) {
+			select {
+			case events <- e:
+			case <-ctx.Done():
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		a.cfg.Log.Error("interfaces cannot be watched; trying again", "error", err, "in", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (a *Agent) learn(e link.Event) {
+	if e.Kind == link.Removed {
+		delete(a.known, e.Link.Index)
+		a.mu.Lock()
+		delete(a.troubles, e.Link.Index)
+		a.mu.Unlock()
+		return
+	}
+	before, had := a.known[e.Link.Index]
+	a.known[e.Link.Index] = e.Link
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.troubles[e.Link.Index]; t != nil {
+		t.again = time.Time{} // it may be possible now
+	}
+	if p := a.ports[e.Link.Index]; p != nil && had && before.Name != e.Link.Name {
+		a.cfg.Log.Info("interface was renamed", "from", before.Name, "to", e.Link.Name)
+		p.name.Store(&e.Link.Name)
+	}
+}
+
+// Reload has the agent capture on other interfaces, or in another way. Packets of
+// interfaces whose settings stay the same do not notice.
+func (a *Agent) Reload(i Interfaces) {
+	a.mu.Lock()
+	a.interfaces = i
+	clear(a.troubles)
+	a.mu.Unlock()
+	select {
+	case a.reload <- struct{}{}:
+	default:
+	}
+}
+
+// adjust opens what should be captured on and ends what should not. It returns when
+// to do so again.
+func (a *Agent) adjust() time.Duration {
+	a.mu.Lock()
+	how := a.interfaces
+	a.mu.Unlock()
+	var links []link.Link
+	for _, i := range slices.Sorted(maps.Keys(a.known)) {
+		links = append(links, a.known[i])
+	}
+	wanted := map[int]link.Link{}
+	for _, l := range how.Select(links) {
+		wanted[l.Index] = l
+	}
+	a.mu.Lock()
+	ports := maps.Clone(a.ports)
+	for i := range a.troubles {
+		if _, ok := wanted[i]; !ok {
+			delete(a.troubles, i)
+		}
+	}
+	a.mu.Unlock()
+	for i, p := range ports {
+		l, ok := wanted[i]
+		if (!ok || how.Settings(l) != p.settings) && !p.ending {
+			if _, there := a.known[i]; there {
+				p.end()
+			} // else its rings find out, and read all there was before
+		}
+	}
+	next := time.Hour
+	for _, l := range links {
+		if _, ok := wanted[l.Index]; !ok || ports[l.Index] != nil {
+			continue
+		}
+		if wait := a.open(how, l); wait < next {
+			next = wait
+		}
+	}
+	return next
+}
+
+// open begins to capture on an interface. It returns when to try again.
+func (a *Agent) open(how Interfaces, l link.Link) time.Duration {
+	a.mu.Lock()
+	t := a.troubles[l.Index]
+	a.mu.Unlock()
+	if t != nil {
+		if wait := time.Until(t.again); wait > 0 {
+			return wait
+		}
+	}
+	sources, err := how.Open(l)
+	if err != nil {
+		return a.trouble(l, t, err)
+	}
+	p := &port{since: time.Now(), link: l, sources: sources, tracker: flows.NewTracker(a.cfg.Tracker),
+		tables: make(chan *flows.Table, 2*len(sources)+2), settings: how.Settings(l)}
+	p.name.Store(&l.Name)
+	p.ledger.Store(new(flows.Ledger))
+	for _, src := range sources {
+		p.rings = append(p.rings, newRing(src, flows.NewMeter(a.decoder, flows.NewTable(a.cfg.MaxFlows)), &a.stalls))
+	}
+	rings := slices.Clone(p.rings) // the rotator takes those away that end
+	p.end = func() {
+		p.ending = true
+		for _, r := range rings {
+			r.end()
+		}
+	}
+	a.mu.Lock()
+	a.ports[l.Index] = p
+	delete(a.troubles, l.Index)
+	a.mu.Unlock()
+	a.running.Add(len(rings))
+	for _, r := range rings {
+		go func() {
+			defer a.running.Done()
+			r.run()
+			p.fail(r.err)
+			select {
+			case a.failed <- p:
+			case <-a.ending:
+			}
+		}()
+	}
+	a.cfg.Log.Info("capturing", "interface", l.Name, "rings", len(rings))
+	return time.Hour
+}
+
+// trouble notes why an interface cannot be captured on; it says so when the reason is
+// a new one.
+func (a *Agent) trouble(l link.Link, t *trouble, err error) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	pause := firstPause
+	if t != nil {
+		pause = min(2*t.pause, maxPause)
+	}
+	if t == nil || t.err == nil || t.err.Error() != err.Error() {
+		a.cfg.Log.Warn("cannot capture; trying again", "interface", l.Name, "error", err)
+		t = &trouble{since: now}
+	}
+	t.name, t.err, t.pause, t.again = l.Name, err, pause, now.Add(pause)
+	a.troubles[l.Index] = t
+	return pause
+}
+
+// leave takes a port out of those that capture, after one of its rings has ended: its
+// last interval is still to come, and it may be opened again meanwhile.
+func (a *Agent) leave(p *port) {
+	a.mu.Lock()
+	if a.ports[p.link.Index] != p {
+		a.mu.Unlock()
+		return
+	}
+	delete(a.ports, p.link.Index)
+	a.leaving = append(a.leaving, p)
+	a.mu.Unlock()
+	p.end() // the others of a fanout group
+	name, err := *p.name.Load(), p.failure()
+	switch {
+	case err == nil:
+		a.cfg.Log.Info("no longer capturing", "interface", name)
+	case errors.Is(err, capture.ErrLinkGone):
+		a.cfg.Log.Info("interface is gone", "interface", name)
+	default:
+		l := p.link
+		l.Name = name
+		a.trouble(l, nil, fmt.Errorf("capture ended: %w", err))
+	}
+}
+
+// endAll ends all ports and waits until their rings have ended.
+func (a *Agent) endAll() {
+	close(a.ending)
+	a.mu.Lock()
+	ports := slices.Concat(a.leaving, slices.Collect(maps.Values(a.ports)))
+	a.mu.Unlock()
+	for _, p := range ports {
+		p.end()
+	}
+	a.running.Wait()
+}

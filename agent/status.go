@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"weir/capture"
+	"weir/flows"
+)
+
+// Status is how an agent is.
+type Status struct {
+	Since      time.Time
+	Interfaces []InterfaceStatus // in the order of their names
+	Total      flows.Ledger      // of all interfaces, up to the last interval; those that are gone included
+	Flows      uint64            // begun so far
+	Exported   uint64            // records handed to the sink
+	Behind     bool              // the sink takes longer than an interval
+
+	Rotations Histogram // how long packets of a ring had to wait for one
+	Cuts      Histogram // taking the tables of all rings
+	Flushes   Histogram // making records of an interval and handing them to the sink
+}
+
+// InterfaceStatus is how one interface is.
+type InterfaceStatus struct {
+	Name  string
+	Index int
+	Rings int
+	Err   error // why it is not being captured on; nil if it is
+	Since time.Time
+	// Stats are now, Ledger is up to the last interval.
+	Stats  capture.Stats
+	Ledger flows.Ledger
+	Flows  int // in the last interval
+	Most   int // that there is room for
+}
+
+// Status returns how the agent is.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := Status{Since: a.began, Flows: a.begun.Load(), Exported: a.exported.Load(), Behind: a.behind.Load(),
+		Rotations: a.stalls.snapshot(), Cuts: a.cuts.snapshot(), Flushes: a.flushes.snapshot(), Total: a.gone}
+	for _, p := range a.ports {
+		i := InterfaceStatus{Name: *p.name.Load(), Index: p.link.Index, Rings: len(p.sources), Since: p.since, Stats: p.Stats(),
+			Ledger: *p.ledger.Load(), Flows: int(p.size.Load()), Most: a.cfg.MaxFlows}
+		s.Total.Add(&i.Ledger)
+		s.Interfaces = append(s.Interfaces, i)
+	}
+	for _, p := range a.leaving {
+		s.Total.Add(p.ledger.Load())
+	}
+	for index, t := range a.troubles {
+		s.Interfaces = append(s.Interfaces, InterfaceStatus{Name: t.name, Index: index, Err: t.err, Since: t.since})
+	}
+	slices.SortFunc(s.Interfaces, func(x, y InterfaceStatus) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Index, y.Index))
+	})
+	return s
+}
