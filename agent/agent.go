@@ -96,6 +96,7 @@ type Agent struct {
 	flushes  histogram
 	exported atomic.Uint64 // records handed to the sink
 	begun    atomic.Uint64 // flows
+	turned   atomic.Int64  // when the rotator was last at work, nanoseconds since the Unix epoch
 	behind   atomic.Bool   // the tracker was not done in time
 }
 

@@ -132,6 +132,7 @@ type port struct {
 	part     filled                       // of this interval: see Agent.collect
 	tables   chan *flows.Table            // empty ones
 	ledger   atomic.Pointer[flows.Ledger] // of all intervals up to now
+	records  atomic.Uint64                // made of those intervals
 	size     atomic.Int64                 // flows in the last interval
 	begun    uint64                       // flows up to the last interval; the tracking goroutine's
 	settings string                       // what it was opened with
@@ -151,6 +152,13 @@ func (p *port) Stats() (sum capture.Stats) {
 		sum.Filtered += s.Filtered
 	}
 	return sum
+}
+
+// totals returns what all intervals have counted so far.
+func (p *port) totals() flows.Ledger {
+	l := *p.ledger.Load()
+	l.Records = p.records.Load()
+	return l
 }
 
 // fail notes why a ring has ended.

@@ -29,6 +29,7 @@ func (a *Agent) rotate(ctx context.Context) error {
 	start := floor(time.Now(), a.cfg.Interval)
 	end := start.Add(a.cfg.Interval)
 	second := time.Now()
+	a.turned.Store(second.UnixNano())
 	for {
 		wait := time.NewTimer(time.Until(a.watchers.next(second, end)))
 		final := false
@@ -43,6 +44,7 @@ func (a *Agent) rotate(ctx context.Context) error {
 		}
 		wait.Stop()
 		now := time.Now()
+		a.turned.Store(now.UnixNano())
 		due := final || !now.Before(end)
 		if due && !final {
 			select {
@@ -192,7 +194,8 @@ func (a *Agent) forget(p *port) {
 	if a.ports[p.link.Index] == p {
 		delete(a.ports, p.link.Index)
 	}
-	a.gone.Add(p.ledger.Load())
+	total := p.totals()
+	a.gone.Add(&total)
 }
 
 // track makes records of intervals.
@@ -206,6 +209,12 @@ func (a *Agent) track(ctx context.Context) error {
 				c.port.tracker.Flush(c.table, s.end, c.final, emit)
 			})
 			a.exported.Add(ledger.Records)
+			c.port.records.Add(ledger.Records)
+			if c.final { // and forgotten
+				a.mu.Lock()
+				a.gone.Records += ledger.Records
+				a.mu.Unlock()
+			}
 			a.begun.Add(c.port.tracker.Started() - c.port.begun)
 			c.port.begun = c.port.tracker.Started()
 			if err != nil {

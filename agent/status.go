@@ -37,6 +37,13 @@ type InterfaceStatus struct {
 	Most   int // that there is room for
 }
 
+// Alive reports whether the agent turns its tables over: false says that it hangs, or
+// that Run has not begun or is over.
+func (a *Agent) Alive() bool {
+	last := a.turned.Load()
+	return last != 0 && time.Since(time.Unix(0, last)) < 3*a.cfg.Interval+time.Minute
+}
+
 // Status returns how the agent is.
 func (a *Agent) Status() Status {
 	a.mu.Lock()
@@ -45,12 +52,13 @@ func (a *Agent) Status() Status {
 		Rotations: a.stalls.snapshot(), Cuts: a.cuts.snapshot(), Flushes: a.flushes.snapshot(), Total: a.gone}
 	for _, p := range a.ports {
 		i := InterfaceStatus{Name: *p.name.Load(), Index: p.link.Index, Rings: len(p.sources), Since: p.since, Stats: p.Stats(),
-			Ledger: *p.ledger.Load(), Flows: int(p.size.Load()), Most: a.cfg.MaxFlows}
+			Ledger: p.totals(), Flows: int(p.size.Load()), Most: a.cfg.MaxFlows}
 		s.Total.Add(&i.Ledger)
 		s.Interfaces = append(s.Interfaces, i)
 	}
 	for _, p := range a.leaving {
-		s.Total.Add(p.ledger.Load())
+		total := p.totals()
+		s.Total.Add(&total)
 	}
 	for index, t := range a.troubles {
 		s.Interfaces = append(s.Interfaces, InterfaceStatus{Name: t.name, Index: index, Err: t.err, Since: t.since})

@@ -29,9 +29,12 @@ var arrows = map[string][]string{
 	"weir/exporter/clickhouse":                 {"weir/exporter", "weir/flows"},
 	"weir/exporter/clickhouse/local":           {},
 	"weir/exporter/clickhouse/local/localtest": {"weir/exporter/clickhouse/local"},
+	"weir/agent":                               {"weir/capture", "weir/capture/afring", "weir/capture/link", "weir/flows", "weir/exporter"},
+	"weir/privileges":                          {},
+	"weir/notify":                              {},
 	"weir/cmd/weir-clickhouse":                 {"weir/exporter/clickhouse/local"},
 	"weir/cmd/weir": {
-		"weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/link", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
+		"weir/agent", "weir/privileges", "weir/notify", "weir/capture/socket", "weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/link", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
 		"weir/exporter/clickhouse", "weir/exporter/clickhouse/local", "weir/testdata",
 	},
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"sort"
 	"strings"
@@ -34,6 +35,25 @@ var defaults = map[string]any{
 	"clickhouse.password":      "",
 	"clickhouse.password_file": "",
 	"clickhouse.data":          "",
+	"clickhouse.apply_schema":  false,
+	"host":                     "",
+	"output":                   "clickhouse",
+	"user":                     "",
+	"shutdown_timeout":         20 * time.Second,
+	"interfaces.include":       []string{},
+	"interfaces.exclude":       []string{},
+	"interfaces.special":       []any{},
+	"capture.buffer":           "16MiB",
+	"capture.snaplen":          "ipv6-transport",
+	"capture.promiscuous":      false,
+	"capture.vlans":            true,
+	"capture.rings":            1,
+	"capture.timestamps":       "software",
+	"admin.listen":             "127.0.0.1:9780",
+	"admin.socket":             "",
+	"admin.pprof":              false,
+	"log.level":                "info",
+	"log.format":               "text",
 	"flows.interval":           10 * time.Second,
 	"flows.idle_timeout":       time.Minute,
 	"flows.active_timeout":     30 * time.Minute,
@@ -47,6 +67,23 @@ var flagKeys = map[string]string{
 	"user":          "clickhouse.user",
 	"password-file": "clickhouse.password_file",
 	"data":          "clickhouse.data",
+}
+
+// runFlagKeys are the keys that have a flag on weir run.
+var runFlagKeys = map[string]string{
+	"interface":      "interfaces.include",
+	"exclude":        "interfaces.exclude",
+	"output":         "output",
+	"interval":       "flows.interval",
+	"idle-timeout":   "flows.idle_timeout",
+	"active-timeout": "flows.active_timeout",
+	"max-flows":      "flows.max",
+	"host":           "host",
+	"buffer":         "capture.buffer",
+	"promiscuous":    "capture.promiscuous",
+	"listen":         "admin.listen",
+	"log-level":      "log.level",
+	"log-format":     "log.format",
 }
 
 func (c *config) addFlags(f *pflag.FlagSet) {
@@ -72,7 +109,11 @@ func (c *config) load(cmd *cobra.Command) error {
 	for k, v := range defaults {
 		c.v.SetDefault(k, v)
 	}
-	for flag, key := range flagKeys {
+	keys := maps.Clone(flagKeys)
+	if cmd.Name() == "run" {
+		maps.Copy(keys, runFlagKeys)
+	}
+	for flag, key := range keys {
 		if f := cmd.Flags().Lookup(flag); f != nil {
 			if err := c.v.BindPFlag(key, f); err != nil {
 				return fmt.Errorf("bind --%s: %w", flag, err)
@@ -114,7 +155,7 @@ func (c *config) checkKeys(path string) error {
 // does, is what an error names.
 func (c *config) duration(key string, flag *pflag.Flag) (time.Duration, error) {
 	s, name := c.v.GetString(key), key
-	if flag.Changed {
+	if flag != nil && flag.Changed {
 		s, name = flag.Value.String(), "--"+flag.Name
 	}
 	d, err := time.ParseDuration(s)
@@ -127,10 +168,13 @@ func (c *config) duration(key string, flag *pflag.Flag) (time.Duration, error) {
 	return d, nil
 }
 
-// addr returns the configured servers. In the environment they may be parted by
-// commas as on the command line, which viper does not know of.
-func (c *config) addr() []string {
-	return strings.FieldsFunc(strings.Join(c.v.GetStringSlice("clickhouse.addr"), ","), func(r rune) bool { return r == ',' })
+// addr returns the configured servers.
+func (c *config) addr() []string { return c.list("clickhouse.addr") }
+
+// list returns a list. In the environment its parts may be parted by commas as on the
+// command line, which viper does not know of.
+func (c *config) list(key string) []string {
+	return strings.FieldsFunc(strings.Join(c.v.GetStringSlice(key), ","), func(r rune) bool { return r == ',' })
 }
 
 // clickhouse returns how to reach the server: the one that is configured, or the

@@ -70,6 +70,8 @@ func newRootCommand(started func()) *cobra.Command {
 		Short: "Measure who talks to whom, and keep it in ClickHouse",
 		Long: `weir meters packets into flows and carries every record to ClickHouse exactly once.
 
+  weir run       meters this host's interfaces, until it is stopped
+  weir status    tells how the running agent is
   weir demo      sees it at work within a minute, on a ClickHouse of its own
   weir replay    makes flows of capture files
   weir query     asks ClickHouse who talked to whom
@@ -91,6 +93,8 @@ func newRootCommand(started func()) *cobra.Command {
 	}
 	cfg.addFlags(root.PersistentFlags())
 	root.AddCommand(
+		newRunCommand(&cfg),
+		newStatusCommand(&cfg),
 		newDemoCommand(&cfg),
 		newReplayCommand(&cfg),
 		newQueryCommand(cfg.clickhouse),

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"weir/agent"
+)
+
+// admin is where a running agent is looked at: over HTTP by machines, and over a local
+// socket, which shows who talks to whom, by those who may open it.
+type admin struct {
+	agent   *agent.Agent
+	config  *liveConfig
+	log     *slog.Logger
+	servers []*http.Server
+	listens []net.Listener
+}
+
+// defaultSocket is where weir status and weir top look for the agent.
+func defaultSocket() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		return filepath.Join(dir, "weir.sock")
+	}
+	return "/run/weir/weir.sock"
+}
+
+// listen opens the agent's sockets. An address that another process has is no reason
+// not to capture, unless somebody asked for that one.
+func (l *liveConfig) listen(a *agent.Agent, log *slog.Logger) (*admin, error) {
+	ad := &admin{agent: a, config: l, log: log}
+	if l.listenOn != "" {
+		ln, err := net.Listen("tcp", l.listenOn)
+		if err != nil && l.listenOn != defaults["admin.listen"] {
+			return nil, fmt.Errorf("admin.listen: %w", err)
+		}
+		if err != nil {
+			log.Warn("no metrics over HTTP; admin.listen sets another address", "error", err)
+		} else {
+			ad.add(ln, ad.public())
+		}
+	}
+	path := l.socket
+	if path == "" {
+		path = defaultSocket()
+	}
+	ln, err := listenUnix(path)
+	if err != nil && l.socket != "" {
+		ad.close()
+		return nil, fmt.Errorf("admin.socket: %w", err)
+	}
+	if err != nil {
+		log.Warn("no socket for weir status and weir top; admin.socket sets another path", "error", err)
+	} else {
+		ad.add(ln, ad.local())
+	}
+	return ad, nil
+}
+
+// listenUnix listens on a socket that its owner alone may open. One that was left over
+// by a process that has ended is replaced.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another process listens on %s", path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	// Not open to others for a moment either: nobody can connect before Listen, and
+	// the mode counts at connect(2).
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+func (ad *admin) add(ln net.Listener, h http.Handler) {
+	ad.listens = append(ad.listens, ln)
+	ad.servers = append(ad.servers, &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(ad.log.Handler(), slog.LevelDebug)})
+}
+
+// public is what anybody who reaches the address may see: sums, no addresses.
+func (ad *admin) public() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(ad.registry(), promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(ad.log.Handler(), slog.LevelWarn)}))
+	ad.health(mux)
+	if ad.config.pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+func (ad *admin) health(mux *http.ServeMux) {
+	say := func(w http.ResponseWriter, ok bool, why string) {
+		if !ok {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, ad.agent.Alive(), "the agent does not turn its tables over")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		s := ad.agent.Status()
+		for _, i := range s.Interfaces {
+			if i.Err == nil {
+				say(w, !s.Behind, "records wait for the sink")
+				return
+			}
+		}
+		say(w, false, "no interface is captured on")
+	})
+}
+
+// local is what the local socket serves.
+func (ad *admin) local() http.Handler {
+	mux := http.NewServeMux()
+	ad.health(mux)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(ad.status()) // whoever asked is gone
+	})
+	mux.HandleFunc("GET /top", ad.top)
+	return mux
+}
+
+func (ad *admin) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{agent: ad.agent})
+	return r
+}
+
+// serve answers until ctx is done.
+func (ad *admin) serve(ctx context.Context) error {
+	var group errgroup.Group
+	for i, s := range ad.servers {
+		s.BaseContext = func(net.Listener) context.Context { return ctx }
+		group.Go(func() error {
+			if err := s.Serve(ad.listens[i]); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	<-ctx.Done()
+	ad.close()
+	return group.Wait()
+}
+
+func (ad *admin) close() {
+	for _, s := range ad.servers {
+		s.Close()
+	}
+	for _, ln := range ad.listens {
+		ln.Close()
+	}
+}

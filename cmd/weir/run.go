@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"weir/agent"
+	"weir/capture/link"
+	"weir/exporter"
+	"weir/exporter/clickhouse"
+	"weir/exporter/jsonl"
+	"weir/exporter/table"
+	"weir/notify"
+	"weir/privileges"
+)
+
+func newRunCommand(cfg *config) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Meter this host's interfaces into flows, until it is stopped",
+		Long: `Run captures on every interface that is up, makes flows of the packets, and writes
+them to ClickHouse every 10 seconds: to the local one that weir-clickhouse serves, unless
+another is named. Interfaces that come and go are followed. Nothing has to be configured;
+config.example.yaml lists all that can be.
+
+It needs CAP_NET_RAW. Started as root it changes to an unprivileged user and keeps that
+capability alone. SIGHUP reads the configuration again. SIGINT and SIGTERM end it in good
+order: what has arrived is read and written, and the last line on standard error is
+  packets=N not_ip=N decode_errors=N drops=N flows=N bytes=N seconds=N`,
+		Example: `  weir run                                        all interfaces, into the local ClickHouse
+  weir run --output table --interface eth0        look without a database
+  weir run --clickhouse db.example.net:9000 --user weir --password-file pw
+  weir run --config /etc/weir/weir.yaml           as a service does
+  weir run --interface '/^(eth|en)/' --exclude eth3`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd, cfg) },
+	}
+	f := cmd.Flags()
+	f.StringSliceP("interface", "i", nil, "`INTERFACE` to capture on, a name or a /regular expression/; may be repeated (default all that are up)")
+	f.StringSlice("exclude", nil, "`INTERFACE` not to capture on, likewise")
+	f.StringP("output", "o", "clickhouse", "where flows go: clickhouse, table, jsonl, csv or none")
+	f.String("interval", "10s", "a record covers at most this much `TIME`, cut at its multiples")
+	f.String("idle-timeout", "1m", "a flow without packets for this `TIME` has ended; 0 means never")
+	f.String("active-timeout", "30m", "a flow older than this `TIME` ends and goes on as a new one; 0 means never")
+	f.Int("max-flows", 4<<20, "flows that an interface's table holds; packets of more are summed up by protocol")
+	f.String("host", "", "`NAME` in the column host (default the host's name)")
+	f.String("buffer", "16MiB", "`SIZE` of each ring between kernel and program")
+	f.Bool("promiscuous", false, "meter packets for other hosts, too")
+	f.String("listen", "127.0.0.1:9780", "`ADDRESS` of metrics and health over HTTP; empty for none")
+	f.String("log-level", "info", "debug, info, warn or error")
+	f.String("log-format", "text", "text or json")
+	for flag, values := range map[string][]string{
+		"output": {"clickhouse", "table", "jsonl", "csv", "none"}, "log-level": {"debug", "info", "warn", "error"}, "log-format": {"text", "json"},
+	} {
+		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+			panic(err) // the flag is not there: a mistake above
+		}
+	}
+	return cmd
+}
+
+// runAgent runs the agent and all that goes with it. The order is that of a service:
+// what may fail for want of rights or settings first, then capture, then the rest.
+func runAgent(cmd *cobra.Command, cfg *config) error {
+	live, err := cfg.live()
+	if err != nil {
+		return err
+	}
+	log := live.logger(cmd.ErrOrStderr())
+	if missing := privileges.Missing(live.need()); len(missing) > 0 {
+		path, _ := os.Executable()
+		return errors.New(privileges.Advice(missing, path))
+	}
+	sink, err := live.sink(cfg, cmd.OutOrStdout(), log)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(agent.Config{
+		Host: live.host, Interval: live.interval, MaxFlows: live.maxFlows, Tracker: live.tracker,
+		Watch: link.Watch, Interfaces: live.interfaces(), Sink: sink, Log: log, Grace: live.grace,
+	})
+	if err != nil {
+		return usage("%w", err)
+	}
+	admin, err := live.listen(a, log)
+	if err != nil {
+		return err
+	}
+	defer admin.close()
+	if err := live.drop(log); err != nil {
+		return err
+	}
+
+	began := time.Now()
+	group, ctx := errgroup.WithContext(cmd.Context())
+	work, stop := context.WithCancel(ctx)
+	group.Go(func() error {
+		defer stop()
+		return a.Run(ctx)
+	})
+	group.Go(func() error { return admin.serve(work) })
+	group.Go(func() error { return reloads(work, cmd, cfg, a, log) })
+	group.Go(func() error { return notify.Watchdog(work, a.Alive) })
+	context.AfterFunc(cmd.Context(), func() { _ = notify.Stopping() })
+	if err := notify.Ready(); err != nil {
+		log.Warn("the service manager cannot be told that we are ready", "error", err)
+	}
+	err = group.Wait()
+	fmt.Fprintln(cmd.ErrOrStderr(), summary(a.Status(), time.Since(began)))
+	return err
+}
+
+// summary is the line that ends a run; weir replay's has the same form.
+func summary(s agent.Status, took time.Duration) string {
+	l := &s.Total
+	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
+		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, s.Flows, l.Octets, took.Seconds())
+}
+
+// reloads reads the configuration again at each SIGHUP. What cannot be changed while
+// it runs is said and left as it is.
+func reloads(ctx context.Context, cmd *cobra.Command, cfg *config, a *agent.Agent, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	before, err := cfg.live()
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hangups:
+		}
+		_ = notify.Reloading()
+		next := config{path: cfg.path}
+		var live *liveConfig
+		err := next.load(cmd)
+		if err == nil {
+			live, err = next.live()
+		}
+		if err != nil {
+			log.Error("the configuration stays as it was", "error", err)
+		} else {
+			if keys := before.fixed(live); len(keys) > 0 {
+				log.Warn("these need a restart to change", "keys", keys)
+			}
+			a.Reload(live.interfaces())
+			log.Info("configuration read again")
+		}
+		_ = notify.Ready()
+	}
+}
+
+// sink returns where the records go. ClickHouse is connected to when there is
+// something to write, and tried for ever: the agent outlives its outages.
+func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporter.Sink, error) {
+	switch l.output {
+	case "table":
+		return table.NewSink(out, l.tracker.Uniflow, table.ScreenOf(os.Stdout)), nil
+	case "jsonl":
+		return jsonl.New(out, l.tracker.Uniflow), nil
+	case "csv":
+		return table.NewCSV(out, l.tracker.Uniflow), nil
+	case "none":
+		return nothing{}, nil
+	}
+	report := func(err error) {
+		if err != nil {
+			log.Error("records wait for ClickHouse", "error", err)
+		} else {
+			log.Info("ClickHouse takes records")
+		}
+	}
+	server, local := cfg.clickhouse, len(cfg.addr()) == 0
+	if !local {
+		// Now: a wrong setting is not mended by waiting, and the file with the password
+		// may be root's.
+		o, err := cfg.clickhouse()
+		if err != nil {
+			return nil, err
+		}
+		server = func() (clickhouse.Options, error) { return o, nil }
+	}
+	return exporter.Later(func(ctx context.Context) (exporter.Sink, error) {
+		o, err := server()
+		if err != nil {
+			return nil, err
+		}
+		if local || l.applySchema {
+			if err := clickhouse.Apply(ctx, o, clickhouse.SchemaOptions{}); err != nil {
+				return nil, err
+			}
+		}
+		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{Version: versionString(), Endless: true, Report: report})
+	}, report), nil
+}
+
+// drop gives up what rights are not needed any more.
+func (l *liveConfig) drop(log *slog.Logger) error {
+	user := l.user
+	if user == "" {
+		user = privileges.DefaultUser()
+	}
+	if os.Geteuid() != 0 || user == "root" {
+		user = "" // stay who we are
+	}
+	if err := privileges.Drop(user, l.need()); err != nil {
+		return err
+	}
+	if user != "" {
+		log.Info("changed user", "user", user)
+	}
+	return nil
+}
