@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,11 +176,14 @@ func TestWatchdog(t *testing.T) {
 			t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
-				alive, asked, done := true, 0, make(chan error, 1)
+				var alive atomic.Bool
+				var asked atomic.Int32
+				done := make(chan error, 1)
+				alive.Store(true)
 				go func() {
 					done <- Watchdog(ctx, func() bool {
-						asked++
-						return alive
+						asked.Add(1)
+						return alive.Load()
 					})
 				}()
 				const message = "WATCHDOG=1"
@@ -194,14 +198,14 @@ func TestWatchdog(t *testing.T) {
 				time.Sleep(limit)
 				synctest.Wait()
 				m.want(message, message)
-				alive = false
+				alive.Store(false)
 				time.Sleep(2 * limit)
 				synctest.Wait()
 				m.want()
-				if asked != 8 {
-					t.Errorf("asked %d times whether it is alive", asked)
+				if n := asked.Load(); n != 8 {
+					t.Errorf("asked %d times whether it is alive", n)
 				}
-				alive = true
+				alive.Store(true)
 				time.Sleep(limit / 2)
 				synctest.Wait()
 				m.want(message)

@@ -105,7 +105,7 @@ func child(s string) error {
 	// Threads that begin and end meanwhile must not escape.
 	var dropped atomic.Bool
 	var churn sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		churn.Go(func() {
 			for !dropped.Load() {
 				done := make(chan struct{})
