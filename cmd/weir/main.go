@@ -72,6 +72,7 @@ func newRootCommand(started func()) *cobra.Command {
 
   weir run       meters this host's interfaces, until it is stopped
   weir status    tells how the running agent is
+  weir top       shows live who talks to whom
   weir demo      sees it at work within a minute, on a ClickHouse of its own
   weir replay    makes flows of capture files
   weir query     asks ClickHouse who talked to whom
@@ -95,6 +96,7 @@ func newRootCommand(started func()) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(&cfg),
 		newStatusCommand(&cfg),
+		newLiveTopCommand(&cfg),
 		newDemoCommand(&cfg),
 		newReplayCommand(&cfg),
 		newQueryCommand(cfg.clickhouse),
