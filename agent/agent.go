@@ -57,6 +57,8 @@ type Config struct {
 type Interfaces struct {
 	// Select returns those of the interfaces to capture on.
 	Select func(links []link.Link) []link.Link
+	// Missing returns the names that Select waits for.
+	Missing func(links []link.Link) []string
 	// Settings returns what Open makes of an interface, in a form that can be
 	// compared: where it changes with a reload, the interface is opened anew.
 	Settings func(l link.Link) string
@@ -84,6 +86,7 @@ type Agent struct {
 	gone       flows.Ledger // of the ports that are forgotten
 
 	known   map[int]link.Link // the manager's
+	missing []string          // the manager's: names that it has said to wait for
 	reload  chan struct{}
 	failed  chan *port     // a ring of it has ended
 	ending  chan struct{}  // closed when no port is opened any more

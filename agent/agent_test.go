@@ -66,6 +66,7 @@ func (h *host) open(l link.Link) ([]capture.Source, error) {
 func (h *host) interfaces() agent.Interfaces {
 	return agent.Interfaces{
 		Select:   agent.Selection{}.Pick,
+		Missing:  agent.Selection{}.Missing,
 		Settings: func(link.Link) string { return "" },
 		Open:     h.open,
 	}

@@ -41,7 +41,7 @@ func (a *Agent) manage(ctx context.Context) error {
 		a.watch(ctx, events)
 	}()
 	defer func() { <-watching }()
-	act := time.NewTimer(time.Hour)
+	act := time.NewTimer(20 * settle)
 	defer act.Stop()
 	for {
 		select {
@@ -127,6 +127,12 @@ func (a *Agent) adjust() time.Duration {
 	var links []link.Link
 	for _, i := range slices.Sorted(maps.Keys(a.known)) {
 		links = append(links, a.known[i])
+	}
+	if missing := how.Missing(links); !slices.Equal(missing, a.missing) {
+		a.missing = missing
+		if len(missing) > 0 {
+			a.cfg.Log.Warn("no interface of that name yet; waiting for it", "interfaces", missing)
+		}
 	}
 	wanted := map[int]link.Link{}
 	for _, l := range how.Select(links) {

@@ -46,9 +46,9 @@ var reserved = map[string]string{
 	"github.com/ClickHouse/":       "weir/exporter/clickhouse",
 }
 
-// unsafe says who may import it: who calls into the ClickHouse library, and who
-// reads what the kernel writes.
-var unsafe = []string{"weir/cmd/weir-clickhouse", "weir/capture", "weir/capture/afring", "weir/capture/afpacket"}
+// unsafe says who may import it: who calls into the ClickHouse library, who reads what
+// the kernel writes, and who hands capabilities to all threads.
+var unsafe = []string{"weir/cmd/weir-clickhouse", "weir/capture", "weir/capture/afring", "weir/capture/afpacket", "weir/privileges"}
 
 // TestArrows pins who may import whom, and who may import unsafe.
 func TestArrows(t *testing.T) {

@@ -34,6 +34,8 @@ func TestExampleConfig(t *testing.T) {
 		switch d := d.(type) {
 		case time.Duration:
 			got, want = v.GetDuration(k).String(), d.String()
+		case []any:
+			got, want = fmt.Sprint(v.Get(k)), fmt.Sprint(d)
 		case []string:
 			got, want = fmt.Sprint(v.GetStringSlice(k)), fmt.Sprint(d)
 		}

@@ -9,12 +9,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"weir/capture/link"
-	"weir/exporter"
 	"weir/exporter/table"
+	"weir/privileges"
 )
 
 func newInterfacesCommand() *cobra.Command {
@@ -156,18 +155,10 @@ func capturable(l *link.Link) string {
 
 // sayIfNotPermitted says what the process lacks to capture.
 func sayIfNotPermitted(w io.Writer) error {
-	var data [2]unix.CapUserData
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return fmt.Errorf("ask for capabilities: %w", os.NewSyscallError("capget", err))
-	}
-	if data[0].Effective&(1<<unix.CAP_NET_RAW) != 0 {
+	missing := privileges.Missing(privileges.Need{Raw: true})
+	if len(missing) == 0 {
 		return nil
 	}
-	path, err := os.Executable()
-	if err != nil {
-		path = "weir"
-	}
-	_, err = fmt.Fprintf(w, "weir: capturing needs CAP_NET_RAW, which this process has not: run it as root, or once: sudo setcap cap_net_raw+ep %s\n", exporter.Escape(path, true))
+	_, err := fmt.Fprintf(w, "weir: %v\n", lacking(missing))
 	return err
 }

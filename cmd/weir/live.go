@@ -170,6 +170,11 @@ func (c *config) specials(l *liveConfig) error {
 	return nil
 }
 
+const (
+	leastBlocks = 16
+	leastBlock  = 128 << 10
+)
+
 // maxRings bounds a fanout: each ring has a goroutine and memory of its own.
 const maxRings = 64
 
@@ -198,7 +203,10 @@ func (r *ringConfig) afring() (c afring.Config, err error) {
 	if r.Rings > 1 {
 		c.Fanout = socket.Fanout{Mode: socket.FanoutHash, Defragment: true}
 	}
-	c.Blocks = int(buffer / afring.DefaultBlockSize)
+	// The retire timeout takes a block however little is in it: few large ones would all
+	// be on their way to the reader at once.
+	c.BlockSize = int(min(max(buffer/leastBlocks, leastBlock), afring.DefaultBlockSize)) &^ (leastBlock - 1)
+	c.Blocks = int(buffer) / c.BlockSize
 	c.Promiscuous, c.IgnoreVLANs = r.Promiscuous, !r.VLANs
 	c.NoFilter = true // what is not IP is counted
 	return c, c.Validate()
@@ -217,6 +225,7 @@ func (l *liveConfig) ringOf(i link.Link) ringConfig {
 func (l *liveConfig) interfaces() agent.Interfaces {
 	return agent.Interfaces{
 		Select:   l.selection.Pick,
+		Missing:  l.selection.Missing,
 		Settings: func(i link.Link) string { return fmt.Sprint(l.ringOf(i)) },
 		Open: func(i link.Link) ([]capture.Source, error) {
 			r := l.ringOf(i)

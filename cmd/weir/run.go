@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,8 +78,7 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	}
 	log := live.logger(cmd.ErrOrStderr())
 	if missing := privileges.Missing(live.need()); len(missing) > 0 {
-		path, _ := os.Executable()
-		return errors.New(privileges.Advice(missing, path))
+		return lacking(missing)
 	}
 	sink, err := live.sink(cfg, cmd.OutOrStdout(), log)
 	if err != nil {
@@ -118,6 +117,15 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	err = group.Wait()
 	fmt.Fprintln(cmd.ErrOrStderr(), summary(a.Status(), time.Since(began)))
 	return err
+}
+
+// lacking says what the process may not do, and what to do about it.
+func lacking(missing []string) error {
+	path, err := os.Executable()
+	if err != nil {
+		path = "weir"
+	}
+	return fmt.Errorf("capturing needs %s, which this process has not: %s", strings.Join(missing, " and "), privileges.Advice(missing, path))
 }
 
 // summary is the line that ends a run; weir replay's has the same form.

@@ -10,11 +10,17 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
+	"time"
 
+	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"weir/exporter/table"
@@ -112,7 +118,7 @@ func (c *topCommand) run(cmd *cobra.Command, socket string) error {
 	case full:
 		// There is an agent, and it lets us look. What becomes of it later, the screen says.
 		stream.Close()
-		return showTop(ctx, socket, q)
+		return showTop(ctx, q, func(ctx context.Context, q topRequest) (*topStream, error) { return openTop(ctx, socket, q) })
 	case c.output == "json":
 		err = stream.copy(cmd.OutOrStdout(), c.once)
 	default:
@@ -286,4 +292,116 @@ func (r *topReply) othersLabel() string {
 		return fmt.Sprintf("%d others", n)
 	}
 	return ""
+}
+
+// topFeed carries seconds to a screen: of what was asked for last, from an agent that
+// may go away and come back.
+type topFeed struct {
+	open  func(context.Context, topRequest) (*topStream, error)
+	send  func(tea.Msg)
+	retry time.Duration // before the agent is asked again
+	quiet time.Duration // without a line, after which the screen says so
+
+	mu   sync.Mutex
+	last topAsk
+	stop context.CancelFunc // ends what is being read
+}
+
+// topAsk is the n-th wish of who sits before the screen.
+type topAsk struct {
+	n int
+	q topRequest
+}
+
+// What a feed sends. The n tells of which wish it is: others may still be under way.
+type (
+	topSecondMsg struct {
+		topAsk
+		reply *topReply
+	}
+	topLostMsg struct {
+		n   int
+		why string
+	}
+)
+
+// ask asks for something else from now on.
+func (f *topFeed) ask(a topAsk) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a.n <= f.last.n {
+		return // a later one has overtaken it
+	}
+	f.last = a
+	if f.stop != nil {
+		f.stop()
+	}
+}
+
+// run reads until ctx is done.
+func (f *topFeed) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		a := f.last
+		one, stop := context.WithCancel(ctx)
+		f.stop = stop
+		f.mu.Unlock()
+		if err := f.read(one, a); one.Err() == nil {
+			f.send(topLostMsg{a.n, err.Error()})
+			select {
+			case <-time.After(f.retry):
+			case <-one.Done():
+			}
+		}
+		stop()
+	}
+}
+
+// read sends seconds until there are no more.
+func (f *topFeed) read(ctx context.Context, a topAsk) error {
+	// An agent that hangs keeps its socket open.
+	quiet := time.AfterFunc(f.quiet, func() { f.send(topLostMsg{a.n, fmt.Sprintf("no answer for %v", f.quiet)}) })
+	defer quiet.Stop()
+	stream, err := f.open(ctx, a.q)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	for {
+		r, _, err := stream.next()
+		if err != nil {
+			return err
+		}
+		quiet.Reset(f.quiet)
+		f.send(topSecondMsg{a, r})
+	}
+}
+
+// showTop fills the terminal until somebody quits.
+func showTop(ctx context.Context, q topRequest, open func(context.Context, topRequest) (*topStream, error)) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // main has the others
+	defer stop()
+	feed := &topFeed{open: open, retry: time.Second, quiet: 5 * time.Second, last: topAsk{1, q}}
+	screen := newTopScreen(q, table.ScreenOf(os.Stdout).ASCII, feed.ask)
+	p := tea.NewProgram(screen, tea.WithoutSignalHandler())
+	feed.send = p.Send
+	var group errgroup.Group
+	group.Go(func() error {
+		defer func() {
+			if r := recover(); r != nil {
+				p.Kill() // leaves the alternate screen, or nobody could read what follows
+				panic(r)
+			}
+		}()
+		feed.run(ctx)
+		p.Quit() // on a signal
+		return nil
+	})
+	_, err := p.Run()
+	stop()
+	_ = group.Wait() // it returns none
+	if err != nil {
+		return fmt.Errorf("show on the terminal: %w", err)
+	}
+	return nil
 }
