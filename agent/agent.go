@@ -46,6 +46,10 @@ type Config struct {
 	Watch      func(ctx context.Context, fn func(link.Event)) error
 	Interfaces Interfaces
 
+	// Exclude says of a record that it is not to be exported, nil of none. Its packets
+	// are in the ledger as excluded.
+	Exclude func(r *flows.Record) bool
+
 	Sink exporter.Sink
 	Log  *slog.Logger
 	// Grace is how long Run may take to write out what is there once its context is
@@ -89,6 +93,7 @@ type Agent struct {
 	missing []string          // the manager's: names that it has said to wait for
 	reload  chan struct{}
 	failed  chan *port     // a ring of it has ended
+	opened  chan struct{}  // closed when what is there at the start has been opened
 	ending  chan struct{}  // closed when no port is opened any more
 	drained chan struct{}  // closed when all ports have ended for good
 	running sync.WaitGroup // goroutines of rings
@@ -116,7 +121,7 @@ func New(cfg Config) (*Agent, error) {
 		export: exporter.New(cfg.Sink, 4), out: make(chan *flows.Batch, 4),
 		spans: make(chan *span, 1), idle: make(chan struct{}, 1),
 		interfaces: cfg.Interfaces, ports: map[int]*port{}, troubles: map[int]*trouble{}, known: map[int]link.Link{},
-		reload: make(chan struct{}, 1), failed: make(chan *port), ending: make(chan struct{}), drained: make(chan struct{}),
+		reload: make(chan struct{}, 1), failed: make(chan *port), opened: make(chan struct{}), ending: make(chan struct{}), drained: make(chan struct{}),
 	}
 	a.idle <- struct{}{}
 	return a, nil
@@ -155,3 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// Opened is closed when the agent has tried to open all interfaces that were there when
+// it began.
+func (a *Agent) Opened() <-chan struct{} { return a.opened }

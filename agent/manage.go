@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"weir/capture"
@@ -42,6 +43,7 @@ func (a *Agent) manage(ctx context.Context) error {
 	}()
 	defer func() { <-watching }()
 	act := time.NewTimer(20 * settle)
+	var opened sync.Once
 	defer act.Stop()
 	for {
 		select {
@@ -55,6 +57,7 @@ func (a *Agent) manage(ctx context.Context) error {
 			act.Reset(0)
 		case <-act.C:
 			act.Reset(a.adjust())
+			opened.Do(func() { close(a.opened) })
 		case <-ctx.Done():
 			a.endAll()
 			return nil

@@ -206,7 +206,13 @@ func (a *Agent) track(ctx context.Context) error {
 			head := flows.Batch{Host: a.cfg.Host, Interface: *c.port.name.Load(), Start: s.start, End: s.end}
 			ledger := c.ledger
 			err := a.export.Interval(ctx, a.out, head, &ledger, func(emit func(*flows.Record)) {
-				c.port.tracker.Flush(c.table, s.end, c.final, emit)
+				c.port.tracker.Flush(c.table, s.end, c.final, func(r *flows.Record) {
+					if a.cfg.Exclude != nil && a.cfg.Exclude(r) {
+						ledger.Exclude(r)
+						return
+					}
+					emit(r)
+				})
 			})
 			a.exported.Add(ledger.Records)
 			c.port.records.Add(ledger.Records)

@@ -1,8 +1,8 @@
 package flows
 
 // Ledger accounts for every packet of one interval on one interface, so that the
-// sums close: Packets = Metered + sum(NotIP) + sum(Errors), and what the kernel
-// dropped stands beside it. All are wire packets.
+// sums close: Packets = Metered + sum(Causes), and what the kernel dropped stands
+// beside it. All are wire packets.
 type Ledger struct {
 	Packets  uint64              // handed to the meter
 	Metered  uint64              // counted in a record, those in overflow records included
@@ -17,7 +17,7 @@ type Ledger struct {
 // NotIP returns the packets that carried no IP.
 func (l *Ledger) NotIP() (n uint64) {
 	for v := Verdict(1); v < numVerdicts; v++ {
-		if !v.IsError() {
+		if !v.IsError() && v != Excluded {
 			n += l.Causes[v]
 		}
 	}
@@ -32,6 +32,14 @@ func (l *Ledger) DecodeErrors() (n uint64) {
 		}
 	}
 	return n
+}
+
+// Exclude takes a record out of what was metered: it will not be exported.
+func (l *Ledger) Exclude(r *Record) {
+	packets := r.Forward.Packets + r.Reverse.Packets
+	l.Metered -= packets
+	l.Octets -= r.Forward.Octets + r.Reverse.Octets
+	l.Causes[Excluded] += packets
 }
 
 // Add adds m's counts to l.

@@ -33,6 +33,10 @@ const (
 const (
 	ErrorIHL         = Verdict(capture.NumCauses) + iota // IPv4 header length below 20 octets
 	ErrorTotalLength                                     // IPv4 total length below the header's
+
+	// Excluded packets were in a flow that was left out on purpose, after it was
+	// metered: see Ledger.Exclude.
+	Excluded
 	numVerdicts
 )
 
@@ -44,11 +48,11 @@ const NumVerdicts = int(numVerdicts)
 var verdictNames = [numVerdicts]string{
 	"ok", "arp", "lldp", "llc", "pppoe_discovery", "ppp_control", "mpls_payload", "ieee80211_control",
 	"ieee80211_encrypted", "family", "ethertype",
-	"link_type", "link_header", "ip_version", "ip_header", "ip_ihl", "ip_total_length",
+	"link_type", "link_header", "ip_version", "ip_header", "ip_ihl", "ip_total_length", "excluded",
 }
 
 // String returns the cause as counters and columns name it.
 func (v Verdict) String() string { return verdictNames[min(v, numVerdicts-1)] }
 
 // IsError reports whether the packet was malformed, rather than not IP.
-func (v Verdict) IsError() bool { return v >= firstError }
+func (v Verdict) IsError() bool { return v >= firstError && v != Excluded }

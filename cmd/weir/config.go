@@ -43,6 +43,8 @@ var defaults = map[string]any{
 	"interfaces.include":       []string{},
 	"interfaces.exclude":       []string{},
 	"interfaces.special":       []any{},
+	"interfaces.hotplug":       true,
+	"flows.own_export":         true,
 	"capture.buffer":           "16MiB",
 	"capture.snaplen":          "ipv6-transport",
 	"capture.promiscuous":      false,

@@ -28,6 +28,8 @@ type liveConfig struct {
 	tracker     flows.TrackerConfig
 	grace       time.Duration
 	applySchema bool
+	ownExport   bool
+	hotplug     bool
 
 	selection agent.Selection
 	ring      ringConfig
@@ -66,6 +68,8 @@ func (c *config) live() (*liveConfig, error) {
 		output:      c.v.GetString("output"),
 		maxFlows:    c.v.GetInt("flows.max"),
 		applySchema: c.v.GetBool("clickhouse.apply_schema"),
+		ownExport:   c.v.GetBool("flows.own_export"),
+		hotplug:     c.v.GetBool("interfaces.hotplug"),
 		selection:   agent.Selection{Include: c.list("interfaces.include"), Exclude: c.list("interfaces.exclude")},
 		listenOn:    c.v.GetString("admin.listen"),
 		socket:      c.v.GetString("admin.socket"),

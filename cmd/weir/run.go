@@ -20,6 +20,7 @@ import (
 	"weir/exporter/clickhouse"
 	"weir/exporter/jsonl"
 	"weir/exporter/table"
+	"weir/flows"
 	"weir/notify"
 	"weir/privileges"
 )
@@ -84,9 +85,21 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	if err != nil {
 		return err
 	}
+	var exclude func(*flows.Record) bool
+	if !live.ownExport && live.output == "clickhouse" {
+		servers := cfg.addr()
+		if len(servers) == 0 {
+			if o, err := cfg.clickhouse(); err == nil {
+				servers = o.Addr
+			}
+		}
+		if exclude, err = ownExport(cmd.Context(), servers); err != nil {
+			return err
+		}
+	}
 	a, err := agent.New(agent.Config{
 		Host: live.host, Interval: live.interval, MaxFlows: live.maxFlows, Tracker: live.tracker,
-		Watch: link.Watch, Interfaces: live.interfaces(), Sink: sink, Log: log, Grace: live.grace,
+		Watch: link.Watch, Interfaces: live.interfaces(), Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
 	})
 	if err != nil {
 		return usage("%w", err)
@@ -110,13 +123,30 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	group.Go(func() error { return admin.serve(work) })
 	group.Go(func() error { return reloads(work, cmd, cfg, a, log) })
 	group.Go(func() error { return notify.Watchdog(work, a.Alive) })
+	group.Go(func() error { return ready(work, a, live, log) })
 	context.AfterFunc(cmd.Context(), func() { _ = notify.Stopping() })
-	if err := notify.Ready(); err != nil {
-		log.Warn("the service manager cannot be told that we are ready", "error", err)
-	}
 	err = group.Wait()
 	fmt.Fprintln(cmd.ErrOrStderr(), summary(a.Status(), time.Since(began)))
 	return err
+}
+
+// ready waits until the interfaces are open, gives up the right to open others unless
+// some may come, and tells the service manager.
+func ready(ctx context.Context, a *agent.Agent, live *liveConfig, log *slog.Logger) error {
+	select {
+	case <-a.Opened():
+	case <-ctx.Done():
+		return nil
+	}
+	if !live.hotplug {
+		if err := privileges.Drop("", privileges.Need{}); err != nil {
+			return err
+		}
+	}
+	if err := notify.Ready(); err != nil {
+		log.Warn("the service manager cannot be told that we are ready", "error", err)
+	}
+	return nil
 }
 
 // lacking says what the process may not do, and what to do about it.

@@ -175,16 +175,12 @@ func TestRunTerminated(t *testing.T) {
 func TestRunReload(t *testing.T) {
 	capturetest.Namespace(t)
 	senders, _ := cables(t, 2)
-	path := filepath.Join(t.TempDir(), "weir.yaml")
+	path := configFile(t, "")
 	configure := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	}
-	// Readable for the user that the agent changes to.
-	for dir := filepath.Dir(path); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		os.Chmod(dir, 0o755)
 	}
 	configure("output: none\ninterfaces: {include: [c0]}\n")
 	p := startAgent(t, "--config", path)
@@ -355,6 +351,72 @@ func TestRunPrivileges(t *testing.T) {
 		}
 	}
 	p.stop()
+}
+
+// TestRunFixed has no capability left once its interfaces are open, and goes on.
+func TestRunFixed(t *testing.T) {
+	capturetest.Namespace(t)
+	senders, _ := cables(t, 1)
+	p := startAgent(t, "--output", "none", "--interface", "c0", "--config", configFile(t, "interfaces: {hotplug: false}\n"))
+	p.captures("c0")
+	status := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+	until(t, "no capability is left", func() bool {
+		text, err := os.ReadFile(status)
+		return err == nil && strings.Contains(string(text), "CapPrm:\t0000000000000000") && strings.Contains(string(text), "CapEff:\t0000000000000000")
+	})
+	send(t, senders[0], 1000)
+	if s := p.stop(); s.packets != 1000 {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// configFile returns the path of a file that the user whom the agent changes to can
+// read.
+func configFile(t *testing.T, text string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weir-config-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o755)
+	path := filepath.Join(dir, "weir.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestRunOwnExport captures where the agent's own records pass, and leaves them out.
+func TestRunOwnExport(t *testing.T) {
+	flags, o, f := database(t, "run_own_export")
+	_, port, _ := strings.Cut(f.addr, ":")
+	p := startAgent(t, append(flags, "--interface", "lo", "--config", configFile(t, "flows: {own_export: false}\n"))...)
+	p.captures("lo")
+	taker, err := net.ListenPacket("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taker.Close()
+	sender, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sender.Close()
+	const packets = 30
+	for range packets {
+		sender.Write([]byte("x"))
+		time.Sleep(100 * time.Millisecond)
+	}
+	s := p.stop()
+	own := count(t, o, "SELECT count() FROM run_own_export.flows WHERE src_port = "+port+" OR dst_port = "+port)
+	others := count(t, o, "SELECT toUInt64(sum(packets)) FROM run_own_export.flows WHERE dst_port = 9")
+	excluded := count(t, o, "SELECT toUInt64(sum(not_ip['excluded'])) FROM run_own_export.ledger")
+	metered := count(t, o, "SELECT toUInt64(sum(metered)) FROM run_own_export.ledger")
+	all := count(t, o, "SELECT toUInt64(sum(packets + reverse_packets)) FROM run_own_export.flows")
+	if own != 0 || others != packets || excluded == 0 || metered != all || metered+excluded > s.packets {
+		t.Fatalf("%d own rows, %d other packets, %d excluded, %d metered of which rows have %d; %+v", own, others, excluded, metered, all, s)
+	}
 }
 
 // TestRunWatched looks at a running agent by all that it offers.
