@@ -97,6 +97,14 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.String("data", "", "`FOLDER` of the local ClickHouse server's data")
 }
 
+// file returns the path of the configuration.
+func (c *config) file() string {
+	if c.path != "" {
+		return c.path
+	}
+	return systemConfig
+}
+
 // systemConfig is read if there is no --config.
 const systemConfig = "/etc/weir/weir.yaml"
 
@@ -122,10 +130,7 @@ func (c *config) load(cmd *cobra.Command) error {
 			}
 		}
 	}
-	path := c.path
-	if path == "" {
-		path = systemConfig
-	}
+	path := c.file()
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && c.path == "" {
 		return nil

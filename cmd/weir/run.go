@@ -6,9 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -163,42 +161,6 @@ func summary(s agent.Status, took time.Duration) string {
 	l := &s.Total
 	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
 		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, s.Flows, l.Octets, took.Seconds())
-}
-
-// reloads reads the configuration again at each SIGHUP. What cannot be changed while
-// it runs is said and left as it is.
-func reloads(ctx context.Context, cmd *cobra.Command, cfg *config, a *agent.Agent, log *slog.Logger) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
-	before, err := cfg.live()
-	if err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-hangups:
-		}
-		_ = notify.Reloading()
-		next := config{path: cfg.path}
-		var live *liveConfig
-		err := next.load(cmd)
-		if err == nil {
-			live, err = next.live()
-		}
-		if err != nil {
-			log.Error("the configuration stays as it was", "error", err)
-		} else {
-			if keys := before.fixed(live); len(keys) > 0 {
-				log.Warn("these need a restart to change", "keys", keys)
-			}
-			a.Reload(live.interfaces())
-			log.Info("configuration read again")
-		}
-		_ = notify.Ready()
-	}
 }
 
 // sink returns where the records go. ClickHouse is connected to when there is
