@@ -38,11 +38,42 @@ func (s Selection) Pick(links []link.Link) []link.Link {
 	if len(s.Include) > 0 {
 		return slices.DeleteFunc(picked, func(l link.Link) bool { return errors.Is(l.Capturable(), link.ErrDown) })
 	}
-	captured := map[int]bool{}
-	for _, l := range picked {
-		captured[l.Index] = true
+	all := stack{links: map[int]link.Link{}, picked: map[int]bool{}}
+	for _, l := range links {
+		all.links[l.Index] = l
 	}
-	return slices.DeleteFunc(picked, func(l link.Link) bool { return captured[l.Parent] || captured[l.Master] })
+	for _, l := range picked {
+		all.picked[l.Index] = true
+	}
+	return slices.DeleteFunc(picked, func(l link.Link) bool { return all.elsewhere(l, maxNest) })
+}
+
+// stack is how interfaces lie above each other.
+type stack struct {
+	links  map[int]link.Link // by index
+	picked map[int]bool
+}
+
+// maxNest is how far that may go (MAX_NEST_DEV in include/linux/netdevice.h).
+const maxNest = 8
+
+// elsewhere reports whether another one that is captured on sees l's packets.
+func (s stack) elsewhere(l link.Link, nest int) bool {
+	return s.above(l.Master, nest) || s.below(l.Parent, nest)
+}
+
+// above reports whether what the members of a bridge or bond receive is seen there, or
+// further up.
+func (s stack) above(index, nest int) bool {
+	return index != 0 && nest > 0 && (s.picked[index] || s.above(s.links[index].Master, nest-1))
+}
+
+// below reports whether the packets of a parent's VLANs are seen there, or further
+// down. A bridge does not see those of its members: a tagged packet reaches the VLAN
+// before it would reach the bridge (__netif_receive_skb_core in net/core/dev.c).
+func (s stack) below(index, nest int) bool {
+	return index != 0 && nest > 0 &&
+		(s.picked[index] && !s.elsewhere(s.links[index], nest-1) || s.below(s.links[index].Parent, nest-1))
 }
 
 // Missing returns the names in Include that no interface has.
