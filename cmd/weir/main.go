@@ -72,6 +72,7 @@ func newRootCommand(started func()) *cobra.Command {
 
   weir run       meters this host's interfaces, until it is stopped
   weir status    tells how the running agent is
+  weir check     says whether weir run can do its work here
   weir top       shows live who talks to whom
   weir demo      sees it at work within a minute, on a ClickHouse of its own
   weir replay    makes flows of capture files
@@ -96,6 +97,7 @@ func newRootCommand(started func()) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(&cfg),
 		newStatusCommand(&cfg),
+		newCheckCommand(&cfg),
 		newLiveTopCommand(&cfg),
 		newDemoCommand(&cfg),
 		newReplayCommand(&cfg),
