@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -78,6 +80,9 @@ func watchFile(ctx context.Context, path string, changed chan<- struct{}) error 
 	defer w.Close()
 	// The folder, for a file that is replaced takes its watch with it.
 	if err := w.Add(filepath.Dir(path)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) && path == systemConfig {
+			return nil // there is none, and nobody said that there were
+		}
 		return fmt.Errorf("watch %s: %w", path, err)
 	}
 	before, _ := os.ReadFile(path) // none is as good as empty

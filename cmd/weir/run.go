@@ -183,22 +183,15 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 			log.Info("ClickHouse takes records")
 		}
 	}
-	server, local := cfg.clickhouse, len(cfg.addr()) == 0
-	if !local {
-		// Now: a wrong setting is not mended by waiting, and the file with the password
-		// may be root's.
-		o, err := cfg.clickhouse()
-		if err != nil {
-			return nil, err
-		}
-		server = func() (clickhouse.Options, error) { return o, nil }
+	// Now: a wrong setting is not mended by waiting, and the file with the password may
+	// be root's, who we shall not be.
+	o, err := cfg.clickhouse()
+	if err != nil {
+		return nil, err
 	}
+	apply := l.applySchema || len(cfg.addr()) == 0
 	return exporter.Later(func(ctx context.Context) (exporter.Sink, error) {
-		o, err := server()
-		if err != nil {
-			return nil, err
-		}
-		if local || l.applySchema {
+		if apply {
 			if err := clickhouse.Apply(ctx, o, clickhouse.SchemaOptions{}); err != nil {
 				return nil, err
 			}
