@@ -184,8 +184,13 @@ func tuples(t *testing.T, text, iface string) map[tuple]traffic {
 		}
 		there := tuple{name, get("src_ip"), get("dst_ip"), get("src_port"), get("dst_port"), get("proto")}
 		back := tuple{name, there.dst, there.src, there.dport, there.sport, there.proto}
-		if p := there.proto; p == "1" || p == "58" { // type and code are in the port: of echo and of neighbour discovery
-			back.sport, back.dport = "0", map[string]string{"2048": "0", "0": "2048", "32768": "33024", "33024": "32768", "34560": "34816", "34816": "34560"}[there.dport]
+		// Type and code are in the port: of echo and of neighbour discovery. Fragments
+		// behind the first have none.
+		switch there.proto {
+		case "1":
+			back.sport, back.dport = "0", map[string]string{"2048": "0", "0": "2048"}[there.dport]
+		case "58":
+			back.sport, back.dport = "0", map[string]string{"32768": "33024", "33024": "32768", "34560": "34816", "34816": "34560", "0": "0"}[there.dport]
 		}
 		add(there, number("packets"), number("bytes"))
 		add(back, number("reverse_packets"), number("reverse_bytes"))
