@@ -53,7 +53,8 @@ type Config struct {
 	Sink exporter.Sink
 	Log  *slog.Logger
 	// Grace is how long Run may take to write out what is there once its context is
-	// done. What cannot be written by then is counted as lost.
+	// done. What cannot be written by then is lost: it stays in the totals of Status,
+	// and Run's error says so.
 	Grace time.Duration
 }
 

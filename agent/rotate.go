@@ -26,12 +26,11 @@ type counted struct {
 // all interfaces have ended. While somebody watches it looks at what was counted each
 // second, and adds the seconds up.
 func (a *Agent) rotate(ctx context.Context) error {
-	start := floor(time.Now(), a.cfg.Interval)
-	end := start.Add(a.cfg.Interval)
 	second := time.Now()
+	intervals := newIntervals(second, a.cfg.Interval)
 	a.turned.Store(second.UnixNano())
 	for {
-		wait := time.NewTimer(time.Until(a.watchers.next(second, end)))
+		wait := time.NewTimer(time.Until(a.watchers.next(second, intervals.wake(time.Now()))))
 		final := false
 		select {
 		case <-wait.C:
@@ -40,12 +39,12 @@ func (a *Agent) rotate(ctx context.Context) error {
 			final = true
 		case <-ctx.Done():
 			wait.Stop()
-			return context.Cause(ctx)
+			return a.abandon(ctx, &intervals)
 		}
 		wait.Stop()
 		now := time.Now()
 		a.turned.Store(now.UnixNano())
-		due := final || !now.Before(end)
+		due := final || intervals.due(now)
 		if due && !final {
 			select {
 			case <-a.idle:
@@ -53,7 +52,8 @@ func (a *Agent) rotate(ctx context.Context) error {
 			default:
 				// The tracker waits for the sink: this interval becomes a longer one.
 				a.behind.Store(true)
-				due, end = false, floor(now, a.cfg.Interval).Add(a.cfg.Interval)
+				due = false
+				intervals.postpone(now)
 			}
 		}
 		watched := a.watchers.any()
@@ -67,24 +67,91 @@ func (a *Agent) rotate(ctx context.Context) error {
 		if final {
 			select {
 			case <-a.idle:
+				a.behind.Store(false)
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return a.abandon(ctx, &intervals)
 			}
-			end = now
-		} else if off := now.Sub(end); off > a.cfg.Interval || now.Before(start) {
-			// The clock was set. What was counted belongs to the time before.
-			end = floor(now, a.cfg.Interval)
-			a.cfg.Log.Warn("the clock was set", "interval", start.UTC(), "now", now.UTC())
-		}
-		if !end.After(start) {
-			start = end.Add(-a.cfg.Interval)
-		}
-		a.spans <- a.span(start, end, final) // has room: the tracker was idle
-		if final {
+			start, end := intervals.last(now)
+			a.spans <- a.span(start, end, true) // has room: the tracker was idle
 			return nil
 		}
-		start, end = end, floor(now, a.cfg.Interval).Add(a.cfg.Interval)
+		start, end, set := intervals.cut(now)
+		if set {
+			a.cfg.Log.Warn("the clock was set", "interval", start.UTC(), "now", now.UTC())
+		}
+		a.spans <- a.span(start, end, false)
 	}
+}
+
+// abandon counts what nobody takes any more.
+func (a *Agent) abandon(ctx context.Context, i *intervals) error {
+	<-a.drained
+	a.collect(false, 0)
+	start, end := i.last(time.Now())
+	a.span(start, end, true)
+	return context.Cause(ctx)
+}
+
+// intervals tells when intervals begin and end: at the multiples of their length, by a
+// clock that may be set. They follow each other without gaps, and none is empty or runs
+// backwards; only where the clock was set back by more than an interval do they come
+// again, or there would be none until it is where it was.
+type intervals struct {
+	length     time.Duration
+	start, end time.Time // of the one that is being counted
+}
+
+func newIntervals(now time.Time, length time.Duration) intervals {
+	start := floor(now, length)
+	return intervals{length, start, start.Add(length)}
+}
+
+// wake returns when to ask whether the interval is due.
+func (i *intervals) wake(now time.Time) time.Time {
+	if now.Before(i.start) {
+		i.end = i.start.Add(i.length) // the clock was set back
+		return now.Add(i.length)      // and perhaps by much
+	}
+	if end := floor(now, i.length).Add(i.length); end.Before(i.end) {
+		i.end = end // likewise, after the interval was postponed
+	}
+	return i.end
+}
+
+func (i *intervals) due(now time.Time) bool { return !now.Before(i.end) || i.setBack(now) }
+
+func (i *intervals) setBack(now time.Time) bool { return now.Before(i.start.Add(-i.length)) }
+
+// postpone has the interval, which is due, end at a later multiple.
+func (i *intervals) postpone(now time.Time) {
+	if !now.Before(i.end) {
+		i.end = floor(now, i.length).Add(i.length)
+	}
+}
+
+// cut returns the interval, which is due, and begins the next one. set says that the
+// clock was set: what was counted belongs to the time before.
+func (i *intervals) cut(now time.Time) (start, end time.Time, set bool) {
+	start, end = i.start, i.end
+	switch {
+	case i.setBack(now):
+		i.start, set = floor(now, i.length), true
+	case now.Sub(end) > i.length:
+		end, set = floor(now, i.length), true
+		i.start = end
+	default:
+		i.start = end
+	}
+	i.end = floor(now, i.length).Add(i.length)
+	return start, end, set
+}
+
+// last returns the interval that ends now.
+func (i *intervals) last(now time.Time) (start, end time.Time) {
+	if now.After(i.start) {
+		return i.start, now
+	}
+	return i.start, i.end // the clock was set back
 }
 
 // floor returns the latest multiple of d since the Unix epoch that is not after t,
