@@ -32,6 +32,7 @@ var arrows = map[string][]string{
 	"weir/agent":                               {"weir/capture", "weir/capture/afring", "weir/capture/link", "weir/flows", "weir/exporter"},
 	"weir/privileges":                          {},
 	"weir/notify":                              {},
+	"weir/deploy":                              {},
 	"weir/cmd/weir-clickhouse":                 {"weir/exporter/clickhouse/local"},
 	"weir/cmd/weir": {
 		"weir/agent", "weir/privileges", "weir/notify", "weir/capture/socket", "weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/link", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
