@@ -91,6 +91,8 @@ type Agent struct {
 	gone       flows.Ledger // of the ports that are forgotten
 
 	known   map[int]link.Link // the manager's
+	stale   map[int]link.Link // the manager's: those that the watch has not told of since it began anew
+	told    bool              // the manager's: it has told of any
 	missing []string          // the manager's: names that it has said to wait for
 	reload  chan struct{}
 	failed  chan *port     // a ring of it has ended

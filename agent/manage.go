@@ -56,6 +56,7 @@ func (a *Agent) manage(ctx context.Context) error {
 			a.leave(p)
 			act.Reset(0)
 		case <-act.C:
+			a.forgetStale()
 			act.Reset(a.adjust())
 			opened.Do(func() { close(a.opened) })
 		case <-ctx.Done():
@@ -84,10 +85,36 @@ func (a *Agent) watch(ctx context.Context, events chan<- link.Event) {
 		case <-ctx.Done():
 			return
 		}
+		select {
+		case events <- link.Event{Kind: watchesAnew}:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
+// watchesAnew is the kind of an event that says that all interfaces there are will be
+// told of again: those that are not are gone.
+const watchesAnew link.EventKind = 0
+
+// forgetStale lets go of the interfaces that a watch which began anew has not told of.
+func (a *Agent) forgetStale() {
+	if !a.told {
+		return // it has failed once more, or has not come to it
+	}
+	for _, l := range a.stale {
+		a.learn(link.Event{Kind: link.Removed, Link: l})
+	}
+	a.stale = nil
+}
+
 func (a *Agent) learn(e link.Event) {
+	if e.Kind == watchesAnew {
+		a.stale, a.told = maps.Clone(a.known), false
+		return
+	}
+	a.told = true
+	delete(a.stale, e.Link.Index)
 	if e.Kind == link.Removed {
 		delete(a.known, e.Link.Index)
 		a.mu.Lock()
@@ -183,7 +210,7 @@ func (a *Agent) open(how Interfaces, l link.Link) time.Duration {
 	if err != nil {
 		return a.trouble(l, t, err)
 	}
-	p := &port{since: time.Now(), link: l, sources: sources, tracker: flows.NewTracker(a.cfg.Tracker),
+	p := &port{since: time.Now(), before: t, link: l, sources: sources, tracker: flows.NewTracker(a.cfg.Tracker),
 		tables: make(chan *flows.Table, 2*len(sources)+2), settings: how.Settings(l)}
 	p.name.Store(&l.Name)
 	p.ledger.Store(new(flows.Ledger))
@@ -239,13 +266,16 @@ func (a *Agent) trouble(l link.Link, t *trouble, err error) time.Duration {
 // leave takes a port out of those that capture, after one of its rings has ended: its
 // last interval is still to come, and it may be opened again meanwhile.
 func (a *Agent) leave(p *port) {
-	a.mu.Lock()
-	if a.ports[p.link.Index] != p {
-		a.mu.Unlock()
+	if p.left {
 		return
 	}
-	delete(a.ports, p.link.Index)
-	a.leaving = append(a.leaving, p)
+	p.left = true
+	a.mu.Lock()
+	if a.ports[p.link.Index] == p { // else the rotator has let go of it already
+		delete(a.ports, p.link.Index)
+		a.leaving = append(a.leaving, p)
+	}
+	again := a.ports[p.link.Index] != nil
 	a.mu.Unlock()
 	p.end() // the others of a fanout group
 	name, err := *p.name.Load(), p.failure()
@@ -254,10 +284,15 @@ func (a *Agent) leave(p *port) {
 		a.cfg.Log.Info("no longer capturing", "interface", name)
 	case errors.Is(err, capture.ErrLinkGone):
 		a.cfg.Log.Info("interface is gone", "interface", name)
+	case again:
+		a.cfg.Log.Warn("capture ended, and goes on", "interface", name, "error", err)
 	default:
-		l := p.link
+		l, t := p.link, p.before
 		l.Name = name
-		a.trouble(l, nil, fmt.Errorf("capture ended: %w", err))
+		if time.Since(p.since) >= maxPause {
+			t = nil // it held for a while
+		}
+		a.trouble(l, t, fmt.Errorf("capture ended: %w", err))
 	}
 }
 

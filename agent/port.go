@@ -123,6 +123,7 @@ func (r *ring) answer() (f filled, spare *flows.Table, ended bool) {
 // what says otherwise.
 type port struct {
 	since    time.Time
+	before   *trouble                     // why it could not be opened before; the manager's
 	link     link.Link                    // as it was opened
 	name     atomic.Pointer[string]       // as it is called now
 	rings    []*ring                      // those that have ended are gone from it
@@ -138,6 +139,7 @@ type port struct {
 	settings string                       // what it was opened with
 	end      func()                       // has all rings end; the manager's
 	ending   bool                         // it was called
+	left     bool                         // Agent.leave was; the manager's
 	err      atomic.Pointer[error]        // why the first ring ended that did
 }
 
