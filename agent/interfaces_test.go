@@ -35,7 +35,7 @@ func trouble(t *testing.T, a *agent.Agent, name string) error {
 // pauses returns how long it was from one to the next.
 func pauses(tries []time.Time) (all []time.Duration) {
 	for i := 1; i < len(tries); i++ {
-		all = append(all, tries[i].Sub(tries[i-1]))
+		all = append(all, tries[i].Sub(tries[i-1]).Round(10*time.Millisecond))
 	}
 	return all
 }
