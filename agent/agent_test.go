@@ -32,12 +32,13 @@ type host struct {
 	attempts map[string][]time.Time // to open
 	slow     map[string]time.Duration
 	fanout   int
+	pause    time.Duration // of those who read rings
 	config   afring.Config
 	queued   uint64 // packets that a ring took
 	dropped  uint64
 }
 
-// fragile is a ring that can break.
+// fragile is a ring that can break, and be read too slowly.
 type fragile struct {
 	*mock.Ring
 	source
@@ -46,9 +47,11 @@ type fragile struct {
 type source struct {
 	*afring.Ring
 	broken *atomic.Bool
+	pause  time.Duration // before each batch
 }
 
 func (s source) NextBatch() ([]capture.Packet, error) {
+	time.Sleep(s.pause)
 	packets, err := s.Ring.NextBatch()
 	if errors.Is(err, capture.ErrUnblocked) && s.broken.Load() {
 		return nil, fmt.Errorf("capture: %w", capture.ErrBroken)
@@ -110,7 +113,7 @@ func (h *host) open(l link.Link) (all []capture.Source, err error) {
 		if err != nil {
 			return nil, err
 		}
-		f := &fragile{m, source{m.Source(), new(atomic.Bool)}}
+		f := &fragile{m, source{m.Source(), new(atomic.Bool), h.pause}}
 		group, all = append(group, f), append(all, f.source)
 	}
 	h.rings[l.Name] = group
@@ -123,6 +126,13 @@ func (h *host) refuse(name string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fail[name] = err
+}
+
+// delay has Open take its time.
+func (h *host) delay(name string, d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.slow[name] = d
 }
 
 // group returns the rings of an interface as they were opened last.
@@ -356,6 +366,7 @@ func running(t *testing.T, h *host, sink *kept, change func(*agent.Config)) (a *
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
 	result := make(chan error, 1)
 	go func() { result <- a.Run(ctx) }()
 	return a, func() error { cancel(); return <-result }

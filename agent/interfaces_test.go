@@ -248,7 +248,7 @@ func TestRingBreaksUnheard(t *testing.T) {
 		a, stop := running(t, h, sink, log.set)
 		time.Sleep(time.Second / 2)
 		h.send(t, "eth1", 1)
-		h.slow["eth2"] = 15 * time.Second
+		h.delay("eth2", 15*time.Second)
 		h.add(2)
 		time.Sleep(time.Second)
 		h.group("eth1")[0].breaks()

@@ -216,6 +216,7 @@ func TestLookDuringOutage(t *testing.T) {
 			h.send(t, "eth1", 1)
 			time.Sleep(time.Second)
 		}
+		synctest.Wait()
 		if n := all.packets["eth1"]; n < 64 || len(all.each) < 65 {
 			t.Errorf("shown %d packets in %d seconds", n, len(all.each))
 		}
@@ -236,6 +237,7 @@ func TestLookAtNothing(t *testing.T) {
 		var all seconds
 		end := look(t, a, &all)
 		time.Sleep(10*time.Second + time.Second/2)
+		synctest.Wait()
 		if len(all.each) < 10 {
 			t.Errorf("shown %d seconds", len(all.each))
 		}
