@@ -89,14 +89,19 @@ func (r *rows) fits() bool {
 	return true
 }
 
+// leastRows is how many rows there is room for at first.
+const leastRows = 1 << 13
+
 // append adds records, which are some of b's; there will be most rows at the most.
 func (r *rows) append(b *flows.Batch, records []flows.Record, most int) {
 	r.n += len(records)
 	for i := range r.columns {
-		// Memory that is not written to costs nothing; growing step by step would
-		// leave as much again to the garbage collector.
+		// In few steps, for each leaves as much to the garbage collector as there was; and
+		// not all at once, for the runtime clears what it gives, and an agent that sends a
+		// few thousand rows at a time needs no more.
 		if c := &r.columns[i]; cap(c.data) < r.n*c.size {
-			c.data = slices.Grow(c.data, max(most, r.n)*c.size-len(c.data))
+			room := min(max(4*cap(c.data)/c.size, leastRows), most)
+			c.data = slices.Grow(c.data, max(room, r.n)*c.size-len(c.data))
 		}
 		r.columns[i].append(b, records)
 	}
