@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -31,7 +32,6 @@ import (
 	"weir/capture/socket"
 	"weir/exporter"
 	"weir/exporter/clickhouse"
-	"weir/exporter/clickhouse/local"
 	"weir/exporter/table"
 	"weir/privileges"
 )
@@ -155,7 +155,7 @@ func (c *check) clock(now time.Time) {
 
 func (c *check) configuration(err error) bool {
 	const what = "configuration"
-	path := cmp.Or(c.cfg.path, systemConfig)
+	path := c.cfg.file()
 	correct := "correct " + path + ": config.example.yaml lists all keys"
 	if err == nil {
 		if c.live, err = c.cfg.live(); err != nil {
@@ -182,7 +182,7 @@ func (c *check) file() string {
 	if _, err := os.Stat(systemConfig); c.cfg.path == "" && err != nil {
 		return ""
 	}
-	return cmp.Or(c.cfg.path, systemConfig)
+	return c.cfg.file()
 }
 
 // environment looks for variables that nobody reads: a misspelt one is silently ignored.
@@ -264,17 +264,7 @@ func (c *check) user() {
 		})
 		if err != nil {
 			c.add(stateWarning, what, fmt.Sprintf("let user %s read it and its folders: chmod or chgrp", name),
-				"after a SIGHUP %s cannot read the configuration again: %v", name, err)
-		}
-	}
-	if c.live.output == "clickhouse" && len(c.cfg.addr()) == 0 {
-		err := a.do(func() error {
-			_, err := local.Running(c.cfg.v.GetString("clickhouse.data"))
-			return err
-		})
-		if err != nil {
-			c.add(stateError, what, "name a server with clickhouse.addr and clickhouse.password_file, or start weir as the user who started weir-clickhouse",
-				"%s cannot use the local ClickHouse server: %v", name, err)
+				"%s could not read the configuration again when it changes: %v", name, err)
 		}
 	}
 }
@@ -457,12 +447,17 @@ func (c *check) interfaces(permitted bool) {
 	}
 	picked := l.selection.Pick(links)
 	try := c.memory(picked) && permitted
+	come := "or let it come: weir run waits for it"
+	if !l.hotplug {
+		come = "for weir run would not wait for it: interfaces.hotplug is false"
+	}
 	for _, p := range l.selection.Include {
+		advice := "correct interfaces.include (--interface; weir interfaces lists all), " + come
 		fitting, err := link.Selector{Include: []string{p}}.Select(links)
 		if err != nil {
-			c.add(stateWarning, "interfaces.include", "correct interfaces.include (--interface), or let it come: weir run waits for it; weir interfaces lists all", "%v", err)
+			c.add(stateWarning, "interfaces.include", advice, "%v", err)
 		} else if len(fitting) == 0 {
-			c.add(stateWarning, "interfaces.include", "correct interfaces.include (--interface), or let one come: weir run waits for it", "no interface fits %s now", p)
+			c.add(stateWarning, "interfaces.include", advice, "no interface fits %s now", p)
 		}
 	}
 	for _, i := range links {
@@ -473,7 +468,8 @@ func (c *check) interfaces(permitted bool) {
 		}
 		why, wanted := l.leftOut(i, picked)
 		if wanted {
-			c.add(stateWarning, what, "set it up: ip link set "+i.Name+" up", "left out as long as it is down, though interfaces.include picks it")
+			_, command, _ := strings.Cut(why, "; ") // which has the name as a shell needs it
+			c.add(stateWarning, what, "set it up: "+command, "left out as long as it is down, though interfaces.include picks it")
 		} else {
 			c.ok(what, "left out: %s", why)
 		}
@@ -498,7 +494,7 @@ func (l *liveConfig) leftOut(i link.Link, picked []link.Link) (why string, wante
 	case len(include) > 0 && !fits(include):
 		return "interfaces.include does not pick it", false
 	case err != nil:
-		return err.Error(), len(include) > 0
+		return err.Error(), len(include) > 0 && errors.Is(err, link.ErrDown)
 	case i.Hardware == unix.ARPHRD_LOOPBACK:
 		return "loopback, unless interfaces.include picks it", false
 	}
@@ -706,9 +702,20 @@ func (c *check) output(ctx context.Context) {
 	}
 	defer r.Close()
 	if c.server(ctx, what, o, r) {
-		c.schema(ctx, o, r)
-		for _, t := range []string{"flows", "ledger"} {
-			c.mayInsert(ctx, o, r, t)
+		rights, err := rightsOf(ctx, r)
+		c.schema(ctx, o, rights)
+		for _, name := range []string{"flows", "ledger"} {
+			what, on := "ClickHouse "+name, "INSERT ON "+backquoted(o.Database)+"."+name
+			switch {
+			case err != nil:
+				c.failed(what, err)
+			case rights.has(o.Database, name, "INSERT"):
+				c.ok(what, "rows may be inserted")
+			case rights.roles():
+				c.add(stateWarning, what, "ask the server: CHECK GRANT "+on, "whether rows may be inserted is not known: it is up to the user's roles")
+			default:
+				c.add(stateError, what, fmt.Sprintf("GRANT %s TO %s; or name another user: clickhouse.user (--user)", on, cmp.Or(o.User, "default")), "rows may not be inserted")
+			}
 		}
 	}
 }
@@ -749,19 +756,22 @@ func (c *check) server(ctx context.Context, what string, o clickhouse.Options, r
 		return false
 	}
 	c.ok(what, "version %s answers as %s", version, o)
-	// It looked at its clock about half-way.
-	ahead := time.UnixMilli(clock).Sub(began.Add(time.Since(began) / 2)).Round(time.Second)
-	if ahead.Abs() > 5*time.Second {
-		c.add(stateWarning, "ClickHouse clock", "set both clocks, such as with: timedatectl set-ntp true", "differs from this host's by %v", ahead)
-	}
+	c.serverClock(time.UnixMilli(clock).Sub(began.Add(time.Since(began) / 2))) // it looked about half-way
 	if readonly > 1 || rows != limit {
 		c.add(stateError, "ClickHouse rights", "name a user that may write: clickhouse.user (--user)", "the user's profile says readonly")
 	}
 	return true
 }
 
+// serverClock takes how much the server's clock is ahead of this host's.
+func (c *check) serverClock(ahead time.Duration) {
+	if ahead.Abs() > 5*time.Second {
+		c.add(stateWarning, "ClickHouse clock", "set both clocks, such as with: timedatectl set-ntp true", "differs from this host's by %v", ahead.Round(time.Second))
+	}
+}
+
 // schema looks at the tables.
-func (c *check) schema(ctx context.Context, o clickhouse.Options, r *clickhouse.Reader) {
+func (c *check) schema(ctx context.Context, o clickhouse.Options, rights grants) {
 	const what = "ClickHouse tables"
 	err := clickhouse.Check(ctx, o)
 	e := new(clickhouse.SchemaError)
@@ -783,35 +793,72 @@ func (c *check) schema(ctx context.Context, o clickhouse.Options, r *clickhouse.
 	missing := strings.Join(e.Missing, ", ")
 	if len(c.cfg.addr()) > 0 && !c.live.applySchema {
 		c.add(stateError, what, "run: weir schema --apply; or set clickhouse.apply_schema", "database %s lacks %s", o.Database, missing)
-	} else if may, err := granted(ctx, r, "CREATE DATABASE, CREATE TABLE, CREATE VIEW ON "+quoted(o.Database)+".*"); err == nil && !may {
-		c.add(stateError, what, fmt.Sprintf("GRANT CREATE DATABASE, CREATE TABLE, CREATE VIEW ON %s.* to the user, or run as another one: weir schema --apply", quoted(o.Database)),
+	} else if create := "CREATE DATABASE, CREATE TABLE, CREATE VIEW"; !rights.roles() && !rights.has(o.Database, "*", strings.Split(create, ", ")...) {
+		c.add(stateError, what, fmt.Sprintf("GRANT %s ON %s.* TO %s, or run as another user: weir schema --apply", create, backquoted(o.Database), cmp.Or(o.User, "default")),
 			"database %s lacks %s, which the user may not make", o.Database, missing)
 	} else {
 		c.ok(what, "weir run makes what is missing: %s", missing)
 	}
 }
 
-func (c *check) mayInsert(ctx context.Context, o clickhouse.Options, r *clickhouse.Reader, name string) {
-	what := "ClickHouse " + name
-	on := "INSERT ON " + quoted(o.Database) + "." + name
-	switch may, err := granted(ctx, r, on); {
-	case err != nil:
-		c.add(stateWarning, what, "see what the server says to: SHOW GRANTS", "whether rows may be inserted is not known: %v", err)
-	case !may:
-		c.add(stateError, what, fmt.Sprintf("GRANT %s TO %s; or name another user: clickhouse.user (--user)", on, cmp.Or(o.User, "default")), "the user may not insert")
-	default:
-		c.ok(what, "rows may be inserted")
+// backquoted is for names that Options.Validate has let pass: there are no quotes in them.
+func backquoted(database string) string { return "`" + database + "`" }
+
+// grants is the server's answer to SHOW GRANTS. CHECK GRANT is no help: a Reader asks
+// under readonly, under which nobody may insert.
+type grants []string
+
+func rightsOf(ctx context.Context, r *clickhouse.Reader) (g grants, err error) {
+	for _, sql := range []string{"SHOW GRANTS FINAL", "SHOW GRANTS"} { // the first knows what is in roles, but not every server knows it
+		g = nil
+		err = r.Query(ctx, sql, nil, 10000, func(row clickhouse.Rows) error {
+			var line string
+			err := row.Scan(&line)
+			g = append(g, line)
+			return err
+		}, nil)
+		if err == nil {
+			break
+		}
 	}
+	return g, err
 }
 
-// quoted is for names that Options.Validate has let pass: there are no quotes in them.
-func quoted(database string) string { return "`" + database + "`" }
+// grantLine has GRANT or REVOKE, the rights, and on what.
+var grantLine = regexp.MustCompile(`^(GRANT|REVOKE) (.+) ON (\S+) (?:TO|FROM) `)
 
-// granted asks the server whether the user has a right.
-func granted(ctx context.Context, r *clickhouse.Reader, right string) (may bool, err error) {
-	var n uint8
-	err = r.Query(ctx, "CHECK GRANT "+right, nil, 1, func(row clickhouse.Rows) error { return row.Scan(&n) }, nil)
-	return n == 1, err
+// has reports whether all of the rights are given on a table, or on all tables of the
+// database if it is "*". The lines go from the general to the special.
+func (g grants) has(database, name string, rights ...string) bool {
+	covers := func(pattern, name string) bool {
+		pattern = strings.ReplaceAll(pattern, "`", "")
+		prefix, all := strings.CutSuffix(pattern, "*")
+		return pattern == name || all && strings.HasPrefix(name, prefix)
+	}
+	for _, right := range rights {
+		group, _, _ := strings.Cut(right, " ") // CREATE is all of CREATE TABLE, CREATE VIEW, ...
+		has := false
+		for _, line := range g {
+			m := grantLine.FindStringSubmatch(line)
+			if m == nil {
+				continue
+			}
+			on, table, _ := strings.Cut(m[3], ".")
+			list := strings.Split(m[2], ", ") // a right on some columns, INSERT(a, b), is none of those
+			if covers(on, database) && covers(table, name) && slices.ContainsFunc(list, func(s string) bool { return s == right || s == group || s == "ALL" }) {
+				has = m[1] == "GRANT"
+			}
+		}
+		if !has {
+			return false
+		}
+	}
+	return true
+}
+
+// roles reports whether the user has roles whose rights are not among the lines.
+func (g grants) roles() bool {
+	return slices.ContainsFunc(g, func(line string) bool { return strings.HasPrefix(line, "GRANT ") && !strings.Contains(line, " ON ") })
 }
 
 // write writes the findings.
