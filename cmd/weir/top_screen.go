@@ -312,8 +312,7 @@ func (m topScreen) bottom(rows int) []string {
 			text = "? back  q quit"
 		}
 		if m.shown != nil && !m.help && len(m.shown.Rows) > 0 {
-			offset := m.within(m.offset)
-			where := fmt.Sprintf("%d-%d of %d", offset+1, min(offset+rows, len(m.shown.Rows)), len(m.shown.Rows))
+			where := fmt.Sprintf("%d-%d of %d", m.offset+1, min(m.offset+rows, len(m.shown.Rows)), len(m.shown.Rows))
 			if pad := m.width - len(text) - len(where); pad >= 2 {
 				text += strings.Repeat(" ", pad) + where
 			}
@@ -442,8 +441,7 @@ func (m topScreen) table(l topLayout) []string {
 		}
 		lines = append(lines, m.styled(styleHeader, head))
 	}
-	offset := m.within(m.offset)
-	rows := m.shown.Rows[offset:min(offset+l.rows, len(m.shown.Rows))]
+	rows := m.shown.Rows[m.offset:min(m.offset+l.rows, len(m.shown.Rows))] // Update holds the offset in bounds
 	bars := m.bars(rows, bar)
 	for i := range rows {
 		group := make([]string, len(texts))
