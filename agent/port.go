@@ -136,6 +136,8 @@ type port struct {
 	records  atomic.Uint64                // made of those intervals
 	size     atomic.Int64                 // flows in the last interval
 	begun    uint64                       // flows up to the last interval; the tracking goroutine's
+	lost     flows.Ledger                 // drops and overflow that nothing was said of yet
+	said     time.Time                    // when something was
 	settings string                       // what it was opened with
 	end      func()                       // has all rings end; the manager's
 	ending   bool                         // it was called

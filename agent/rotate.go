@@ -227,6 +227,7 @@ func (a *Agent) span(start, end time.Time, final bool) *span {
 			c.ledger.Drops += stats.Received - min(stats.Received, stats.Drops+stats.Packets)
 		}
 		p.stats = stats
+		a.complain(p, &c)
 		p.size.Store(int64(c.table.Len()))
 		total := *p.ledger.Load()
 		total.Add(&c.ledger)
@@ -237,6 +238,25 @@ func (a *Agent) span(start, end time.Time, final bool) *span {
 		s.tables = append(s.tables, c)
 	}
 	return s
+}
+
+// quietFor is how long nothing more is said of what an interface loses.
+const quietFor = time.Minute
+
+// complain says what was lost on an interface, at most once a minute.
+func (a *Agent) complain(p *port, c *counted) {
+	p.lost.Drops += c.ledger.Drops
+	p.lost.Overflow += c.ledger.Overflow
+	if now := time.Now(); p.lost != (flows.Ledger{}) && (c.final || now.Sub(p.said) >= quietFor) {
+		name := *p.name.Load()
+		if n := p.lost.Drops; n > 0 {
+			a.cfg.Log.Warn("packets were dropped by the kernel: the ring was full; a larger capture.buffer or more capture.rings may help", "interface", name, "packets", n)
+		}
+		if n := p.lost.Overflow; n > 0 {
+			a.cfg.Log.Warn("packets lost their detail: the table was full; flows.max is its bound", "interface", name, "packets", n)
+		}
+		p.said, p.lost = now, flows.Ledger{}
+	}
 }
 
 func since(now, before uint64) uint64 { return now - min(now, before) }

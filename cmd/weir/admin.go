@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"weir/agent"
 )
@@ -86,17 +87,10 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	// Not open to others for a moment either: nobody can connect before Listen, and
-	// the mode counts at connect(2).
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
+	// Not open to others for a moment either.
+	before := unix.Umask(0o177)
+	defer unix.Umask(before)
+	return net.Listen("unix", path)
 }
 
 func (ad *admin) add(ln net.Listener, h http.Handler) {
