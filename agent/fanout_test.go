@@ -57,17 +57,18 @@ func TestFanoutEnds(t *testing.T) {
 	for _, c := range []struct {
 		about string
 		end   func(*fragile)
+		said  string
 	}{
-		{"end", func(f *fragile) { f.End() }},
-		{"broken", func(f *fragile) { f.breaks() }},
-		{"gone", func(f *fragile) { f.LinkGone() }},
+		{"end", func(f *fragile) { f.End() }, "EOF"},
+		{"broken", func(f *fragile) { f.breaks() }, "ring is broken"},
+		{"gone", func(f *fragile) { f.LinkGone() }, "interface is gone"},
 	} {
 		t.Run(c.about, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h, sink := newHost(), &kept{}
+				h, sink, log := newHost(), &kept{}, &logged{}
 				h.fanout = 3
 				h.add(1)
-				a, stop := running(t, h, sink, nil)
+				a, stop := running(t, h, sink, log.set)
 				time.Sleep(time.Second / 2)
 				for round := range 6 {
 					for i := range 100 {
@@ -82,6 +83,9 @@ func TestFanoutEnds(t *testing.T) {
 					time.Sleep(40 * time.Second) // it holds, so that the next pause is short
 					if err := trouble(t, a, "eth1"); err != nil || h.openings("eth1") != round+2 || a.Status().Interfaces[0].Rings != 3 {
 						t.Errorf("round %d: %v, opened %d times", round, err, h.openings("eth1"))
+					}
+					if n := log.count("eth1", c.said); n != round+1 {
+						t.Errorf("round %d: said %d times", round, n)
 					}
 				}
 				if err := stop(); err != nil {

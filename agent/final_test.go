@@ -95,6 +95,28 @@ func TestDrops(t *testing.T) {
 	})
 }
 
+// TestStopReadsAll ends the agent when rings are full and those who read them are slow.
+func TestStopReadsAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, sink := newHost(), &kept{}
+		h.pause = 20 * time.Millisecond // per 96 packets
+		h.fanout = 2
+		h.add(1)
+		a, stop := running(t, h, sink, nil)
+		time.Sleep(time.Second / 2)
+		for i := range 8000 {
+			h.offer(t, "eth1", i%2, request(i))
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if h.queued < 2*96*10 || a.Status().Total.Drops != h.dropped {
+			t.Errorf("%d queued, %d dropped", h.queued, h.dropped)
+		}
+		sink.closes(t, h, a)
+	})
+}
+
 // TestUnreadIsLost holds that packets which a ring took and nobody has read, because it
 // broke, are in the ledger.
 func TestUnreadIsLost(t *testing.T) {
@@ -132,7 +154,7 @@ func TestTotals(t *testing.T) {
 		h.add(1)
 		a, stop := running(t, h, sink, nil)
 		time.Sleep(time.Second / 2)
-		started := uint64(0)
+		started, before := uint64(0), uint64(0)
 		for i := range 60 {
 			l := h.add(2 + i)
 			time.Sleep(time.Second / 4)
@@ -146,6 +168,11 @@ func TestTotals(t *testing.T) {
 				h.remove(l)
 			}
 			time.Sleep(time.Second)
+			if n := a.Status().Total.Packets; n < before {
+				t.Errorf("%d packets were counted, and then %d", before, n)
+			} else {
+				before = n
+			}
 			if time.Now().UnixNano()%int64(10*time.Second) < int64(time.Second) {
 				_, l := sink.packets()
 				if s := a.Status(); s.Total != l {

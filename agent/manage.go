@@ -105,7 +105,6 @@ func (a *Agent) forgetStale() {
 	for _, l := range a.stale {
 		a.learn(link.Event{Kind: link.Removed, Link: l})
 	}
-	a.stale = nil
 }
 
 func (a *Agent) learn(e link.Event) {

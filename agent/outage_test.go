@@ -189,18 +189,21 @@ func TestGraceSuffices(t *testing.T) {
 	})
 }
 
-// TestSinkFails holds that Run ends with the sink's error, and nothing hangs.
+// TestSinkFails holds that Run ends with the sink's error, that nothing hangs, and that
+// what was counted until then is in the totals.
 func TestSinkFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, sink := newHost(), &kept{fail: errors.New("disk on fire")}
+		time.AfterFunc(13*time.Second, sink.block()) // when it fails
 		h.add(1)
 		a, stop := running(t, h, sink, nil)
 		time.Sleep(time.Second / 2)
 		for range 25 {
-			if len(h.group("eth1")) > 0 {
-				h.offer(t, "eth1", 0, request(1))
-			}
+			h.offer(t, "eth1", 0, request(1))
 			time.Sleep(time.Second)
+		}
+		if h.queued != 13 {
+			t.Errorf("rings took %d packets, in 25 s", h.queued)
 		}
 		if err := stop(); !errors.Is(err, sink.fail) {
 			t.Errorf("Run returned %v", err)
