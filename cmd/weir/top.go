@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -386,11 +387,11 @@ func showTop(ctx context.Context, q topRequest, open func(context.Context, topRe
 	p := tea.NewProgram(screen, tea.WithoutSignalHandler())
 	feed.send = p.Send
 	var group errgroup.Group
-	group.Go(func() error {
+	group.Go(func() (err error) {
 		defer func() {
 			if r := recover(); r != nil {
-				p.Kill() // leaves the alternate screen, or nobody could read what follows
-				panic(r)
+				err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+				p.Kill() // leaves the alternate screen, where nobody could read it later
 			}
 		}()
 		feed.run(ctx)
@@ -399,7 +400,9 @@ func showTop(ctx context.Context, q topRequest, open func(context.Context, topRe
 	})
 	_, err := p.Run()
 	stop()
-	_ = group.Wait() // it returns none
+	if err := group.Wait(); err != nil {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("show on the terminal: %w", err)
 	}

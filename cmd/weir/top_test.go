@@ -629,9 +629,9 @@ func (s *topTerminal) press(keys string) {
 // there, and its settings back.
 func (s *topTerminal) ended() int {
 	s.t.Helper()
+	s.wait("\x1b[?1049l")
 	done := make(chan error, 1)
 	go func() { done <- s.cmd.Wait() }()
-	s.wait("\x1b[?1049l")
 	for ended := false; !ended; {
 		select {
 		case b := <-s.chunks:
@@ -649,6 +649,10 @@ func (s *topTerminal) ended() int {
 	}
 	if *after != *s.before {
 		s.t.Errorf("the terminal is left with %+v, it had %+v", after, s.before)
+	}
+	s.program.Close() // by the last who has it open: reading ends
+	for b := range s.chunks {
+		s.all = append(s.all, b...)
 	}
 	return s.cmd.ProcessState.ExitCode()
 }
