@@ -270,7 +270,7 @@ func (m topScreen) view() string {
 func (m topScreen) title() string {
 	switch {
 	case m.lost != "":
-		return m.styled(styleAlarm, "weir top  trying again: "+escapeCell(m.lost))
+		return m.styled(styleAlarm, "weir top  waiting: "+escapeCell(m.lost))
 	case m.shown == nil:
 		return m.styled(styleBold, "weir top  waiting for the agent")
 	}
@@ -290,7 +290,7 @@ var topHelp = []string{
 	"",
 	"  up, down, PgUp, PgDn, Home, End   scroll",
 	"  s, S                              sort by the next, the previous column",
-	"  g                                 group by other columns: their digits toggle them",
+	"  g                                 group by other columns, by their digits",
 	"  p, space                          pause, and go on",
 	"  ?                                 this help, and back",
 	"  q, Ctrl-C                         quit",
@@ -298,7 +298,7 @@ var topHelp = []string{
 	"  rate       bits a second, of the IP packets' length",
 	"  packets/s  packets a second",
 	"  flows      keys in this second, each direction for itself",
-	"  share      of all that is counted, in what is sorted by; the bar: of the greatest row",
+	"  share      of the total, in what is sorted by; the bar is of the greatest",
 }
 
 // bottom is the line of keys, or the lines that tell which digit is which column.

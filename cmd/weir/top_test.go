@@ -684,7 +684,7 @@ func TestTopOnTerminal(t *testing.T) {
 	s.resize(60, 10)
 	s.wait("sctp")
 	a.stop()
-	s.wait("trying again")
+	s.wait("waiting: ")
 	b := newFakeAgent(t, path)
 	b.awaits("src_ip,dst_ip,proto packets 500")
 	for i := range r.Rows {
