@@ -155,6 +155,14 @@ func TestTotals(t *testing.T) {
 		a, stop := running(t, h, sink, nil)
 		time.Sleep(time.Second / 2)
 		started, before := uint64(0), uint64(0)
+		count := func() {
+			t.Helper()
+			n := a.Status().Total.Packets
+			if n < before {
+				t.Errorf("%d packets were counted, and then %d", before, n)
+			}
+			before = n
+		}
 		for i := range 60 {
 			l := h.add(2 + i)
 			time.Sleep(time.Second / 4)
@@ -164,15 +172,12 @@ func TestTotals(t *testing.T) {
 			}
 			h.send(t, "eth1", i%3)
 			time.Sleep(time.Duration(i%7) * time.Second / 2)
+			count()
 			if i%4 != 0 {
 				h.remove(l)
 			}
 			time.Sleep(time.Second)
-			if n := a.Status().Total.Packets; n < before {
-				t.Errorf("%d packets were counted, and then %d", before, n)
-			} else {
-				before = n
-			}
+			count()
 			if time.Now().UnixNano()%int64(10*time.Second) < int64(time.Second) {
 				_, l := sink.packets()
 				if s := a.Status(); s.Total != l {

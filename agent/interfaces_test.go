@@ -524,6 +524,9 @@ func TestWatchFails(t *testing.T) {
 		h.refuse("eth1", link.ErrNotFound)
 		h.group("eth1")[0].LinkGone()
 		time.Sleep(time.Second)
+		if err := trouble(t, a, "eth1"); err != link.ErrNotFound { // nobody has said that it is gone
+			t.Errorf("status says %v", err)
+		}
 		h.send(t, "eth2", 1)
 		h.send(t, "eth3", 1)
 		for _, i := range []int{2, 3, 4} {
