@@ -107,7 +107,7 @@ type Agent struct {
 	flushes  histogram
 	exported atomic.Uint64 // records handed to the sink
 	begun    atomic.Uint64 // flows
-	turned   atomic.Int64  // when the rotator was last at work, nanoseconds since the Unix epoch
+	turned   atomic.Int64  // when the rotator was last at work, nanoseconds since began, at least 1
 	behind   atomic.Bool   // the tracker was not done in time
 }
 

@@ -28,7 +28,7 @@ type counted struct {
 func (a *Agent) rotate(ctx context.Context) error {
 	second := time.Now()
 	intervals := newIntervals(second, a.cfg.Interval)
-	a.turned.Store(second.UnixNano())
+	a.turn()
 	for {
 		wait := time.NewTimer(time.Until(a.watchers.next(second, intervals.wake(time.Now()))))
 		final := false
@@ -43,7 +43,7 @@ func (a *Agent) rotate(ctx context.Context) error {
 		}
 		wait.Stop()
 		now := time.Now()
-		a.turned.Store(now.UnixNano())
+		a.turn()
 		due := final || intervals.due(now)
 		if due && !final {
 			select {

@@ -40,9 +40,12 @@ type InterfaceStatus struct {
 // Alive reports whether the agent turns its tables over: false says that it hangs, or
 // that Run has not begun or is over.
 func (a *Agent) Alive() bool {
-	last := a.turned.Load()
-	return last != 0 && time.Since(time.Unix(0, last)) < 3*a.cfg.Interval+time.Minute
+	last := time.Duration(a.turned.Load())
+	return last != 0 && time.Since(a.began)-last < 3*a.cfg.Interval+time.Minute
 }
+
+// turn notes that the rotator is at work, by a clock that nobody sets.
+func (a *Agent) turn() { a.turned.Store(max(int64(time.Since(a.began)), 1)) }
 
 // Status returns how the agent is.
 func (a *Agent) Status() Status {
