@@ -37,7 +37,7 @@ import (
 type Config struct {
 	Host     string        // name in the records
 	Interval time.Duration // records are cut at its multiples since the Unix epoch, 1 s or more
-	MaxFlows int           // flows of one interface in one interval
+	MaxFlows int           // flows of one ring, and of one interface, in one interval
 	Tracker  flows.TrackerConfig
 	Local    []netip.Prefix // tells directions where the kernel does not; may be empty
 
@@ -158,6 +158,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return a.export.Run(work, a.out) })
 	err := group.Wait()
+	a.turned.Store(0)
 	if cause := context.Cause(work); err != nil && errors.Is(err, context.Canceled) && cause != nil {
 		err = cause
 	}

@@ -11,7 +11,6 @@ import (
 
 	"weir/agent"
 	"weir/capture/link"
-	"weir/capture/mock"
 	"weir/flows"
 )
 
@@ -456,27 +455,34 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
-// TestDownAndUp sets an interface down and up: down, it is let go.
+// TestDownAndUp sets an interface down and up: its ring stays, and misses nothing. One
+// that is down at first is waited for.
 func TestDownAndUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, sink := newHost(), &kept{}
 		l := h.add(1)
 		a, stop := running(t, h, sink, nil)
+		later := link.Link{Index: 2, Name: "eth2", Hardware: 1}
+		h.events <- link.Event{Kind: link.Added, Link: later}
 		for range 5 {
 			time.Sleep(time.Second)
-			h.send(t, "eth1", 1) // not yet handed over when the ring is told to end
+			h.send(t, "eth1", 1)
 			l.Up = false
 			h.events <- link.Event{Kind: link.Changed, Link: l}
-			time.Sleep(10 * time.Millisecond)
-			if v := h.offer(t, "eth1", 0, request(1)); v != mock.Filtered {
-				t.Errorf("packet into a ring that ends: %d", v)
-			}
 			time.Sleep(time.Second)
-			if s := a.Status(); len(s.Interfaces) != 0 {
-				t.Errorf("down, but %+v", s.Interfaces)
+			if s := a.Status(); len(s.Interfaces) != 1 || s.Interfaces[0].Err != nil {
+				t.Errorf("down, and %+v", s.Interfaces)
 			}
 			l.Up = true
 			h.events <- link.Event{Kind: link.Changed, Link: l}
+			h.send(t, "eth1", 2) // at once
+		}
+		later.Up = true
+		h.events <- link.Event{Kind: link.Changed, Link: later}
+		time.Sleep(time.Second)
+		h.send(t, "eth2", 1)
+		if h.openings("eth1") != 1 || h.openings("eth2") != 1 {
+			t.Errorf("opened %d and %d times", h.openings("eth1"), h.openings("eth2"))
 		}
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -557,8 +563,8 @@ func TestMissing(t *testing.T) {
 			log.set(c)
 			c.Interfaces = h.selected(agent.Selection{Include: []string{"eth7", "eth8"}}, "")
 		})
-		time.Sleep(time.Minute)
 		h.add(1)
+		time.Sleep(time.Minute)
 		h.add(7)
 		time.Sleep(time.Second)
 		h.send(t, "eth7", 1)

@@ -42,7 +42,7 @@ func (a *Agent) manage(ctx context.Context) error {
 		a.watch(ctx, events)
 	}()
 	defer func() { <-watching }()
-	act := time.NewTimer(20 * settle)
+	act := time.NewTimer(time.Hour)
 	var opened sync.Once
 	defer act.Stop()
 	for {
@@ -58,7 +58,9 @@ func (a *Agent) manage(ctx context.Context) error {
 		case <-act.C:
 			a.forgetStale()
 			act.Reset(a.adjust())
-			opened.Do(func() { close(a.opened) })
+			if a.told { // there is always lo
+				opened.Do(func() { close(a.opened) })
+			}
 		case <-ctx.Done():
 			a.endAll()
 			return nil
@@ -124,13 +126,14 @@ func (a *Agent) learn(e link.Event) {
 	before, had := a.known[e.Link.Index]
 	a.known[e.Link.Index] = e.Link
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if t := a.troubles[e.Link.Index]; t != nil {
 		t.again = time.Time{} // it may be possible now
 	}
-	if p := a.ports[e.Link.Index]; p != nil && had && before.Name != e.Link.Name {
-		a.cfg.Log.Info("interface was renamed", "from", before.Name, "to", e.Link.Name)
+	p := a.ports[e.Link.Index]
+	a.mu.Unlock()
+	if p != nil && had && before.Name != e.Link.Name {
 		p.name.Store(&e.Link.Name)
+		a.cfg.Log.Info("interface was renamed", "from", before.Name, "to", e.Link.Name)
 	}
 }
 
@@ -154,9 +157,15 @@ func (a *Agent) adjust() time.Duration {
 	how := a.interfaces
 	a.mu.Unlock()
 	var links []link.Link
+	a.mu.Lock()
 	for _, i := range slices.Sorted(maps.Keys(a.known)) {
-		links = append(links, a.known[i])
+		l := a.known[i]
+		// A ring outlives its interface's being down, and would miss the first packets
+		// after that if it were opened again.
+		l.Up = l.Up || a.ports[i] != nil
+		links = append(links, l)
 	}
+	a.mu.Unlock()
 	if missing := how.Missing(links); !slices.Equal(missing, a.missing) {
 		a.missing = missing
 		if len(missing) > 0 {
@@ -246,19 +255,22 @@ func (a *Agent) open(how Interfaces, l link.Link) time.Duration {
 // trouble notes why an interface cannot be captured on; it says so when the reason is
 // a new one.
 func (a *Agent) trouble(l link.Link, t *trouble, err error) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	now := time.Now()
 	pause := firstPause
 	if t != nil {
 		pause = min(2*t.pause, maxPause)
 	}
-	if t == nil || t.err == nil || t.err.Error() != err.Error() {
-		a.cfg.Log.Warn("cannot capture; trying again", "interface", l.Name, "error", err)
-		t = &trouble{since: now}
+	anew := t == nil || t.err == nil || t.err.Error() != err.Error()
+	next := &trouble{name: l.Name, err: err, pause: pause, again: now.Add(pause), since: now}
+	if !anew {
+		next.since = t.since
 	}
-	t.name, t.err, t.pause, t.again = l.Name, err, pause, now.Add(pause)
-	a.troubles[l.Index] = t
+	a.mu.Lock()
+	a.troubles[l.Index] = next
+	a.mu.Unlock()
+	if anew {
+		a.cfg.Log.Warn("cannot capture; trying again", "interface", l.Name, "error", err)
+	}
 	return pause
 }
 

@@ -122,27 +122,28 @@ func (r *ring) answer() (f filled, spare *flows.Table, ended bool) {
 // port is one interface that is being captured on. It belongs to the rotator, but for
 // what says otherwise.
 type port struct {
-	since    time.Time
-	before   *trouble                     // why it could not be opened before; the manager's
-	link     link.Link                    // as it was opened
-	name     atomic.Pointer[string]       // as it is called now
-	rings    []*ring                      // those that have ended are gone from it
-	sources  []capture.Source             // of all rings there ever were
-	tracker  *flows.Tracker               // the tracking goroutine's
-	stats    capture.Stats                // when the last interval was cut
-	part     filled                       // of this interval: see Agent.collect
-	tables   chan *flows.Table            // empty ones
-	ledger   atomic.Pointer[flows.Ledger] // of all intervals up to now
-	records  atomic.Uint64                // made of those intervals
-	size     atomic.Int64                 // flows in the last interval
-	begun    uint64                       // flows up to the last interval; the tracking goroutine's
-	lost     flows.Ledger                 // drops and overflow that nothing was said of yet
-	said     time.Time                    // when something was
-	settings string                       // what it was opened with
-	end      func()                       // has all rings end; the manager's
-	ending   bool                         // it was called
-	left     bool                         // Agent.leave was; the manager's
-	err      atomic.Pointer[error]        // why the first ring ended that did
+	since                    time.Time
+	before                   *trouble                     // why it could not be opened before; the manager's
+	link                     link.Link                    // as it was opened
+	name                     atomic.Pointer[string]       // as it is called now
+	rings                    []*ring                      // those that have ended are gone from it
+	sources                  []capture.Source             // of all rings there ever were
+	tracker                  *flows.Tracker               // the tracking goroutine's
+	stats                    capture.Stats                // when the last interval was cut
+	part                     filled                       // of this interval: see Agent.collect
+	tables                   chan *flows.Table            // empty ones
+	ledger                   atomic.Pointer[flows.Ledger] // of all intervals up to now
+	records                  atomic.Uint64                // made of those intervals
+	size                     atomic.Int64                 // flows in the last interval
+	begun                    uint64                       // flows up to the last interval; the tracking goroutine's
+	lost                     flows.Ledger                 // drops and overflow that nothing was said of yet
+	said                     time.Time                    // when something was
+	excluded, excludedOctets atomic.Uint64                // of those metered, by Config.Exclude
+	settings                 string                       // what it was opened with
+	end                      func()                       // has all rings end; the manager's
+	ending                   bool                         // it was called
+	left                     bool                         // Agent.leave was; the manager's
+	err                      atomic.Pointer[error]        // why the first ring ended that did
 }
 
 // Stats returns the counts of all rings. It may be called from any goroutine.
@@ -162,6 +163,10 @@ func (p *port) Stats() (sum capture.Stats) {
 func (p *port) totals() flows.Ledger {
 	l := *p.ledger.Load()
 	l.Records = p.records.Load()
+	packets := p.excluded.Load()
+	l.Metered -= packets
+	l.Octets -= p.excludedOctets.Load()
+	l.Causes[flows.Excluded] += packets
 	return l
 }
 
@@ -170,14 +175,14 @@ func (p *port) fail(err error) { p.err.CompareAndSwap(nil, &err) }
 
 func (p *port) failure() error { return *p.err.Load() }
 
-// table returns an empty table with room for as many flows as the last interval had.
+// table returns an empty table with room for a ring's share of the last interval's flows.
 func (p *port) table(most int) (t *flows.Table) {
 	select {
 	case t = <-p.tables:
 	default:
 		t = flows.NewTable(most)
 	}
-	t.Reserve(int(p.size.Load()))
+	t.Reserve(int(p.size.Load()) / len(p.sources))
 	return t
 }
 

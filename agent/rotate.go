@@ -166,9 +166,17 @@ func floor(t time.Time, d time.Duration) time.Time {
 func (a *Agent) collect(watched bool, took time.Duration) {
 	began := time.Now()
 	ports := a.all()
+	var spares []*flows.Table
+	for _, p := range ports {
+		for range p.rings {
+			spares = append(spares, p.table(a.cfg.MaxFlows))
+		}
+	}
+	i := 0
 	for _, p := range ports {
 		for _, r := range p.rings {
-			r.ask(p.table(a.cfg.MaxFlows))
+			r.ask(spares[i])
+			i++
 		}
 	}
 	for _, p := range ports {
@@ -303,9 +311,14 @@ func (a *Agent) track(ctx context.Context) error {
 			})
 			a.exported.Add(ledger.Records)
 			c.port.records.Add(ledger.Records)
+			c.port.excluded.Add(c.ledger.Metered - ledger.Metered)
+			c.port.excludedOctets.Add(c.ledger.Octets - ledger.Octets)
 			if c.final { // and forgotten
 				a.mu.Lock()
 				a.gone.Records += ledger.Records
+				a.gone.Metered -= c.ledger.Metered - ledger.Metered
+				a.gone.Octets -= c.ledger.Octets - ledger.Octets
+				a.gone.Causes[flows.Excluded] += ledger.Causes[flows.Excluded]
 				a.mu.Unlock()
 			}
 			a.begun.Add(c.port.tracker.Started() - c.port.begun)

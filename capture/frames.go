@@ -160,13 +160,13 @@ func (f *Frames) Describe(batch []Packet) (n int, ok bool) {
 	var status, segments uint32
 	for p, end := &batch[0], &batch[n-1]; ; p = (*Packet)(unsafe.Add(unsafe.Pointer(p), unsafe.Sizeof(*p))) {
 		h := (*frame)(unsafe.Add(base, at))
-		start, captured := at+uint64(h.mac), int(h.snaplen)
-		if start+uint64(captured) > size {
+		start, captured := at+uint64(h.mac), uint64(h.snaplen)
+		if start+captured > size {
 			return 0, false
 		}
 		// As unsafe.Slice, whose own check of the length is the third one here.
 		data := (*slice)(unsafe.Pointer(&p.Data))
-		data.octets, data.len, data.cap = unsafe.Add(base, start), captured, captured
+		data.octets, data.len, data.cap = unsafe.Add(base, start), int(captured), int(captured)
 		h.describe(p)
 		status |= h.status
 		segments |= gsoSize(unsafe.Add(base, start))

@@ -2,7 +2,8 @@ package flows
 
 // Ledger accounts for every packet of one interval on one interface, so that the
 // sums close: Packets = Metered + sum(Causes), and what the kernel dropped stands
-// beside it. All are wire packets.
+// beside it. All are wire packets, but for Drops, which the kernel counts: there a
+// super-packet is one.
 type Ledger struct {
 	Packets  uint64              // handed to the meter
 	Metered  uint64              // counted in a record, those in overflow records included

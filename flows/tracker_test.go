@@ -229,7 +229,7 @@ func TestNames(t *testing.T) {
 		EndLack.String(): "lack", EndReason(200).String(): "lack", EndNone.String(): "none",
 		InitiatorSYN.String(): "syn", Initiator(200).String(): "syn",
 		DirectionIn.String(): "in", DirectionOut.String(): "out", Direction(9).String(): "unknown",
-		OK.String(): "ok", Verdict(200).String(): ErrorTotalLength.String(),
+		OK.String(): "ok", Verdict(200).String(): Excluded.String(),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -216,7 +216,7 @@ func (r *Ring) lend(most int) (int, error) {
 		if n > 0 {
 			// How far they reach nobody has looked yet.
 			at := r.current * r.blockSize
-			r.lentLo, r.lentHi = at+from, at+r.blockSize
+			r.lentLo, r.lentHi = at+min(from, r.blockSize), at+r.blockSize
 			return n, nil
 		}
 		if r.held {

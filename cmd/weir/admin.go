@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,6 +33,8 @@ type admin struct {
 	log     *slog.Logger
 	servers []*http.Server
 	listens []net.Listener
+
+	watchers atomic.Int32 // requests of /top
 }
 
 // defaultSocket is where weir status and weir top look for the agent.
@@ -53,6 +58,9 @@ func (l *liveConfig) listen(a *agent.Agent, log *slog.Logger) (*admin, error) {
 			log.Warn("no metrics over HTTP; admin.listen sets another address", "error", err)
 		} else {
 			ad.add(ln, ad.public())
+			if !l.pprof { // whose profiles take as long as is asked for
+				ad.servers[len(ad.servers)-1].WriteTimeout = 30 * time.Second
+			}
 		}
 	}
 	path := l.socket
@@ -78,14 +86,16 @@ func listenUnix(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	switch c, err := net.DialTimeout("unix", path, time.Second); {
+	case err == nil:
 		c.Close()
 		return nil, fmt.Errorf("another process listens on %s", path)
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		if err := os.Remove(path); err != nil {
 			return nil, err
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	// Not open to others for a moment either.
 	before := unix.Umask(0o177)
@@ -102,7 +112,7 @@ func (ad *admin) add(ln net.Listener, h http.Handler) {
 // public is what anybody who reaches the address may see: sums, no addresses.
 func (ad *admin) public() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(ad.registry(), promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(ad.log.Handler(), slog.LevelWarn)}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(ad.registry(), promhttp.HandlerOpts{MaxRequestsInFlight: 4, ErrorLog: slog.NewLogLogger(ad.log.Handler(), slog.LevelWarn)}))
 	ad.health(mux)
 	if ad.config.pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)

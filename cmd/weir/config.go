@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,6 +98,16 @@ func (c *config) addFlags(f *pflag.FlagSet) {
 	f.String("data", "", "`FOLDER` of the local ClickHouse server's data")
 }
 
+// boolean returns a key that is true or false, and nothing that merely looks so.
+func (c *config) boolean(key string) (bool, error) {
+	text := c.v.GetString(key)
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, usage("%s: %q is neither true nor false", key, text)
+	}
+	return b, nil
+}
+
 // file returns the path of the configuration.
 func (c *config) file() string {
 	if c.path != "" {
@@ -180,8 +191,17 @@ func (c *config) addr() []string { return c.list("clickhouse.addr") }
 
 // list returns a list. In the environment its parts may be parted by commas as on the
 // command line, which viper does not know of.
-func (c *config) list(key string) []string {
-	return strings.FieldsFunc(strings.Join(c.v.GetStringSlice(key), ","), func(r rune) bool { return r == ',' })
+func (c *config) list(key string) (all []string) {
+	text, one := c.v.Get(key).(string)
+	if !one {
+		return c.v.GetStringSlice(key)
+	}
+	for _, part := range strings.Split(text, ",") {
+		if part != "" {
+			all = append(all, part)
+		}
+	}
+	return all
 }
 
 // clickhouse returns how to reach the server: the one that is configured, or the

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"weir/agent"
@@ -27,6 +28,7 @@ type liveConfig struct {
 	maxFlows    int
 	tracker     flows.TrackerConfig
 	grace       time.Duration
+	server      []any // all that leads to ClickHouse, to be compared
 	applySchema bool
 	ownExport   bool
 	hotplug     bool
@@ -64,23 +66,30 @@ type special struct {
 // live checks the configuration of weir run.
 func (c *config) live() (*liveConfig, error) {
 	l := &liveConfig{
-		host:        c.v.GetString("host"),
-		output:      c.v.GetString("output"),
-		maxFlows:    c.v.GetInt("flows.max"),
-		applySchema: c.v.GetBool("clickhouse.apply_schema"),
-		ownExport:   c.v.GetBool("flows.own_export"),
-		hotplug:     c.v.GetBool("interfaces.hotplug"),
-		selection:   agent.Selection{Include: c.list("interfaces.include"), Exclude: c.list("interfaces.exclude")},
-		listenOn:    c.v.GetString("admin.listen"),
-		socket:      c.v.GetString("admin.socket"),
-		pprof:       c.v.GetBool("admin.pprof"),
-		user:        c.v.GetString("user"),
-		format:      c.v.GetString("log.format"),
+		host:      c.v.GetString("host"),
+		output:    c.v.GetString("output"),
+		maxFlows:  c.v.GetInt("flows.max"),
+		selection: agent.Selection{Include: c.list("interfaces.include"), Exclude: c.list("interfaces.exclude")},
+		listenOn:  c.v.GetString("admin.listen"),
+		socket:    c.v.GetString("admin.socket"),
+		user:      c.v.GetString("user"),
+		format:    c.v.GetString("log.format"),
 		ring: ringConfig{
-			Buffer: c.v.GetString("capture.buffer"), Snaplen: c.v.GetString("capture.snaplen"), Promiscuous: c.v.GetBool("capture.promiscuous"),
-			Rings: c.v.GetInt("capture.rings"), Timestamps: c.v.GetString("capture.timestamps"), VLANs: c.v.GetBool("capture.vlans"),
+			Buffer: c.v.GetString("capture.buffer"), Snaplen: c.v.GetString("capture.snaplen"),
+			Rings: c.v.GetInt("capture.rings"), Timestamps: c.v.GetString("capture.timestamps"),
 		},
 	}
+	for key, to := range map[string]*bool{
+		"clickhouse.apply_schema": &l.applySchema, "flows.own_export": &l.ownExport, "interfaces.hotplug": &l.hotplug, "admin.pprof": &l.pprof,
+		"capture.promiscuous": &l.ring.Promiscuous, "capture.vlans": &l.ring.VLANs,
+	} {
+		var err error
+		if *to, err = c.boolean(key); err != nil {
+			return nil, err
+		}
+	}
+	l.server = []any{c.addr(), c.v.GetString("clickhouse.database"), c.v.GetString("clickhouse.user"), c.v.GetString("clickhouse.password"),
+		c.v.GetString("clickhouse.password_file"), c.v.GetString("clickhouse.data"), l.applySchema}
 	if l.host == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -153,7 +162,7 @@ func (c *config) specials(l *liveConfig) error {
 					s.ring.VLANs = on
 				}
 			case "rings":
-				if _, err = fmt.Sscan(text, &s.ring.Rings); err != nil {
+				if s.ring.Rings, err = strconv.Atoi(text); err != nil {
 					err = fmt.Errorf("rings: %q is not a number", text)
 				}
 			default:
@@ -281,13 +290,18 @@ func (l *liveConfig) fixed(next *liveConfig) (keys []string) {
 		key  string
 		a, b any
 	}{
-		{"host", l.host, next.host}, {"output", l.output, next.output}, {"flows", []any{l.interval, l.tracker}, []any{next.interval, next.tracker}},
+		{"host", l.host, next.host}, {"output", l.output, next.output}, {"clickhouse", l.server, next.server},
+		{"flows", []any{l.interval, l.tracker, l.ownExport}, []any{next.interval, next.tracker, next.ownExport}},
+		{"interfaces.hotplug", l.hotplug, next.hotplug},
 		{"admin", []any{l.listenOn, l.socket, l.pprof}, []any{next.listenOn, next.socket, next.pprof}}, {"user", l.user, next.user},
 		{"log", []any{l.level, l.format}, []any{next.level, next.format}}, {"shutdown_timeout", l.grace, next.grace},
 	} {
 		if !reflect.DeepEqual(f.a, f.b) {
 			keys = append(keys, f.key)
 		}
+	}
+	if how := func(l *liveConfig) []any { return []any{l.selection, l.ring, l.special} }; !l.hotplug && !reflect.DeepEqual(how(l), how(next)) {
+		keys = append(keys, "interfaces", "capture")
 	}
 	return keys
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"weir/agent"
@@ -54,7 +56,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	seen := map[string]bool{}
 	for i := range s.Interfaces {
 		f := &s.Interfaces[i]
-		if seen[f.Name] { // renamed to and fro within an interval: one of them tells
+		f.Name = strings.ToValidUTF8(f.Name, "\ufffd") // or the library panics
+		if seen[f.Name] {                              // renamed to and fro within an interval: one of them tells
 			continue
 		}
 		seen[f.Name] = true

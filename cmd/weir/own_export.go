@@ -13,9 +13,9 @@ import (
 // resolveTimeout bounds the look-up of a server's name at the start.
 const resolveTimeout = 5 * time.Second
 
-// ownExport returns a function that tells the flows between this host and the
-// servers, which carry the agent's own records: TCP to or from one of their addresses
-// and the port. Names are looked up once.
+// ownExport returns a function that tells the flows that carry the agent's own records:
+// all TCP to or from one of the servers' addresses and the port, whoever speaks there.
+// Names are looked up once.
 func ownExport(ctx context.Context, servers []string) (func(*flows.Record) bool, error) {
 	ctx, stop := context.WithTimeout(ctx, resolveTimeout)
 	defer stop()

@@ -18,6 +18,7 @@ import (
 
 	"weir/agent"
 	"weir/notify"
+	"weir/privileges"
 )
 
 // reloads reads the configuration again at each SIGHUP, and when its file changes.
@@ -53,13 +54,20 @@ func reloads(ctx context.Context, cmd *cobra.Command, cfg *config, a *agent.Agen
 		if err == nil {
 			live, err = next.live()
 		}
+		if err == nil && before.hotplug {
+			if missing := privileges.Missing(live.need()); len(missing) > 0 {
+				err = lacking(missing)
+			}
+		}
 		if err != nil {
 			log.Error("the configuration stays as it was", "error", err)
 		} else {
 			if keys := before.fixed(live); len(keys) > 0 {
 				log.Warn("these need a restart to change", "keys", keys)
 			}
-			a.Reload(live.interfaces())
+			if before.hotplug { // else nothing can be opened again
+				a.Reload(live.interfaces())
+			}
 			log.Info("configuration read again")
 		}
 		_ = notify.Ready()

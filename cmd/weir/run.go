@@ -97,7 +97,7 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	}
 	a, err := agent.New(agent.Config{
 		Host: live.host, Interval: live.interval, MaxFlows: live.maxFlows, Tracker: live.tracker,
-		Watch: link.Watch, Interfaces: live.interfaces(), Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
+		Watch: live.watch(), Interfaces: live.interfaces(), Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
 	})
 	if err != nil {
 		return usage("%w", err)
@@ -120,12 +120,47 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	})
 	group.Go(func() error { return admin.serve(work) })
 	group.Go(func() error { return reloads(work, cmd, cfg, a, log) })
-	group.Go(func() error { return notify.Watchdog(work, a.Alive) })
+	group.Go(func() error {
+		if err := notify.Watchdog(work, a.Alive); err != nil { // if he watches, he will act
+			log.Warn("the service manager cannot be told that all is well", "error", err)
+		}
+		return nil
+	})
 	group.Go(func() error { return ready(work, a, live, log) })
 	context.AfterFunc(cmd.Context(), func() { _ = notify.Stopping() })
-	err = group.Wait()
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait() }()
+	late := make(chan struct{})
+	context.AfterFunc(cmd.Context(), func() { time.AfterFunc(live.grace+closing, func() { close(late) }) })
+	select {
+	case err = <-ended:
+	case <-late: // it writes to somebody who does not read
+		err = fmt.Errorf("the output takes nothing: not all records could be written within %v", live.grace)
+	}
 	fmt.Fprintln(cmd.ErrOrStderr(), summary(a.Status(), time.Since(began)))
 	return err
+}
+
+// closing is how long the end may take besides the grace: until a sink that was given
+// up has closed its connections.
+const closing = 12 * time.Second
+
+// watch tells of interfaces: once, if none may come.
+func (l *liveConfig) watch() func(context.Context, func(link.Event)) error {
+	if l.hotplug {
+		return link.Watch
+	}
+	return func(ctx context.Context, fn func(link.Event)) error {
+		links, err := link.All()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			fn(link.Event{Kind: link.Added, Link: l})
+		}
+		<-ctx.Done()
+		return nil
+	}
 }
 
 // ready waits until the interfaces are open, gives up the right to open others unless
@@ -136,7 +171,7 @@ func ready(ctx context.Context, a *agent.Agent, live *liveConfig, log *slog.Logg
 	case <-ctx.Done():
 		return nil
 	}
-	if !live.hotplug {
+	if !live.hotplug && !live.staysRoot() {
 		if err := privileges.Drop("", privileges.Need{}); err != nil {
 			return err
 		}
@@ -200,14 +235,19 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	}, report), nil
 }
 
+func (l *liveConfig) staysRoot() bool { return l.user == "root" && os.Geteuid() == 0 }
+
 // drop gives up what rights are not needed any more.
 func (l *liveConfig) drop(log *slog.Logger) error {
+	if l.staysRoot() {
+		return nil
+	}
 	user := l.user
 	if user == "" {
 		user = privileges.DefaultUser()
 	}
-	if os.Geteuid() != 0 || user == "root" {
-		user = "" // stay who we are
+	if os.Geteuid() != 0 {
+		user = "" // nobody but root can change
 	}
 	if err := privileges.Drop(user, l.need()); err != nil {
 		return err

@@ -314,6 +314,33 @@ func TestRunSurroundings(t *testing.T) {
 			}
 		}
 	})
+	t.Run("neither true nor false", func(t *testing.T) {
+		for _, key := range []string{"INTERFACES_HOTPLUG", "FLOWS_OWN_EXPORT", "CAPTURE_VLANS", "CAPTURE_PROMISCUOUS", "CLICKHOUSE_APPLY_SCHEMA", "ADMIN_PPROF"} {
+			r := weirEnv(t, []string{"WEIR_" + key + "=yes"}, nil, "run", "--output", "none")
+			name := strings.ToLower(strings.Replace(key, "_", ".", 1))
+			if r.code != exitUsage || !strings.Contains(r.stderr, name) {
+				t.Errorf("%s: exit %d: %s", name, r.code, r.stderr)
+			}
+		}
+	})
+	t.Run("a name that is no UTF-8", func(t *testing.T) {
+		capturetest.Namespace(t)
+		capturetest.IP(t, "link add s0 type veth peer name c\xff\xfe")
+		capturetest.Up(t, "s0", "c\xff\xfe")
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		ln.Close()
+		p := startAgent(t, "--output", "none", "--interface", "/^c/", "--listen", addr)
+		p.says("msg=capturing")
+		out, err := exec.Command("curl", "-sf", "http://"+addr+"/metrics").Output()
+		if err != nil || !strings.Contains(string(out), "weir_interface_up{interface=\"c\ufffd\"} 1") {
+			t.Errorf("%v: %.300s", err, out)
+		}
+		p.stop()
+	})
 	t.Run("no permission", func(t *testing.T) {
 		path, err := buildProgram()
 		if err != nil {
@@ -359,7 +386,8 @@ func TestRunPrivileges(t *testing.T) {
 func TestRunFixed(t *testing.T) {
 	capturetest.Namespace(t)
 	senders, _ := cables(t, 1)
-	p := startAgent(t, "--output", "none", "--interface", "c0", "--config", configFile(t, "interfaces: {hotplug: false}\n"))
+	path := configFile(t, "interfaces: {hotplug: false}\n")
+	p := startAgent(t, "--output", "none", "--interface", "c0", "--config", path)
 	p.captures("c0")
 	status := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
 	until(t, "no capability is left", func() bool {
@@ -367,8 +395,74 @@ func TestRunFixed(t *testing.T) {
 		return err == nil && strings.Contains(string(text), "CapPrm:\t0000000000000000") && strings.Contains(string(text), "CapEff:\t0000000000000000")
 	})
 	send(t, senders[0], 1000)
-	if s := p.stop(); s.packets != 1000 {
+	// Nothing could be opened again, so nothing is closed.
+	if err := os.WriteFile(path, []byte("interfaces: {hotplug: false}\ncapture: {buffer: 8MiB}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.says("need a restart")
+	capturetest.IP(t, "link set c0 down")
+	capturetest.IP(t, "link set c0 up")
+	capturetest.Up(t, "s0", "c0")
+	send(t, senders[0], 1000)
+	until(t, "all packets are there", func() bool { return p.status().of("c0").Packets == 2000 })
+	if s := p.stop(); s.packets != 2000 {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// TestRunRoot stays root if it is told to.
+func TestRunRoot(t *testing.T) {
+	capturetest.Namespace(t)
+	cables(t, 1)
+	p := startAgent(t, "--output", "none", "--interface", "c0", "--config", configFile(t, "user: root\n"))
+	p.captures("c0")
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil || !strings.Contains(string(text), "Uid:\t0\t0\t0\t0") {
+		t.Errorf("%v: %s", err, text)
+	}
+	p.stop()
+}
+
+// TestRunUnread ends although nobody reads what it writes.
+func TestRunUnread(t *testing.T) {
+	capturetest.Namespace(t)
+	senders, _ := cables(t, 1)
+	path, err := buildProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command(path, "run", "--output", "jsonl", "--interface", "c0", "--interval", "1s", "--listen", "",
+		"--config", configFile(t, "shutdown_timeout: 1s\n"))
+	dir := t.TempDir()
+	cmd.Env = append(os.Environ(), "WEIR_ADMIN_SOCKET="+filepath.Join(dir, "s"))
+	var said strings.Builder
+	cmd.Stdout, cmd.Stderr = w, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	status := []string{"WEIR_ADMIN_SOCKET=" + filepath.Join(dir, "s")}
+	until(t, "c0 is captured on", func() bool { return weirEnv(t, status, nil, "status").code == exitOK })
+	for range 3 {
+		send(t, senders[0], 2000)
+		time.Sleep(1200 * time.Millisecond)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		cmd.Process.Kill()
+		t.Fatal("it does not end")
+	}
+	if code := cmd.ProcessState.ExitCode(); code != exitFailure || !strings.Contains(said.String(), "packets=6000 ") || !strings.Contains(said.String(), "could be written") {
+		t.Errorf("exit %d: %s", code, said.String())
 	}
 }
 

@@ -167,7 +167,7 @@ func askAgent(ctx context.Context, socket, path string, query url.Values) (io.Re
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("no agent listens on %s: start one with weir run, or name its socket with admin.socket", socket)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: permission denied: ask as root, or as the user that the agent runs as", socket)
+		return nil, fmt.Errorf("%s: permission denied: ask as its owner: root, if root has started the agent", socket)
 	case err != nil:
 		return nil, fmt.Errorf("ask the agent on %s: %w", socket, err)
 	}

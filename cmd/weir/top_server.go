@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"weir/agent"
@@ -103,6 +105,15 @@ type topRequest struct {
 	limit   int
 }
 
+const (
+	// maxWatchers is how many may look at a time: each costs as much as the traffic has
+	// flows.
+	maxWatchers = 4
+
+	// readTimeout is how long one may take to read a second.
+	readTimeout = 10 * time.Second
+)
+
 // maxTopGroups bounds what a second is grouped into: groups of more are in others.
 const maxTopGroups = 1 << 17
 
@@ -147,6 +158,8 @@ type topGroup struct {
 	topCounts
 }
 
+func newTopSecond(q topRequest) *topSecond { return &topSecond{q: q, groups: map[string]*topGroup{}} }
+
 func (s *topSecond) add(second agent.Second) {
 	second.Table.Each(func(r *flows.Record) {
 		c := topCounts{r.Forward.Packets, r.Forward.Octets, 1}
@@ -169,7 +182,7 @@ func (s *topSecond) add(second agent.Second) {
 	})
 }
 
-// reply makes an answer of the second, and begins the next one.
+// reply makes an answer of the second.
 func (s *topSecond) reply(took time.Duration) *topReply {
 	r := &topReply{Time: time.Now().UTC(), Seconds: took.Seconds(), Others: s.others, Groups: len(s.groups) + s.lost, Total: s.total, Rows: []topRow{}}
 	type keyed struct {
@@ -210,8 +223,6 @@ func (s *topSecond) reply(took time.Duration) *topReply {
 		}
 		r.Rows = append(r.Rows, row)
 	}
-	clear(s.groups)
-	s.others, s.total, s.lost = topCounts{}, topCounts{}, 0
 	return r
 }
 
@@ -228,26 +239,45 @@ func (ad *admin) top(w http.ResponseWriter, request *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if ad.watchers.Add(1) > maxWatchers {
+		ad.watchers.Add(-1)
+		http.Error(w, fmt.Sprintf("%d others look already", maxWatchers), http.StatusServiceUnavailable)
+		return
+	}
+	defer ad.watchers.Add(-1)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := http.NewResponseController(w)
 	_ = out.Flush() // so that who asks knows that he was understood
-	second := &topSecond{q: q, groups: map[string]*topGroup{}}
-	replies := make(chan *topReply, 1)
-	go ad.agent.Look(request.Context(), second.add, func(took time.Duration) {
-		r := second.reply(took)
-		select {
-		case replies <- r:
-		default: // he is slow, and misses a second
-		}
+	ctx, stop := context.WithCancel(request.Context())
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer stop()
+	// The seconds are put in order here and not where the agent's tables are: what takes
+	// long holds up him who asked alone.
+	type second struct {
+		*topSecond
+		took time.Duration
+	}
+	seconds := make(chan second, 1)
+	current := newTopSecond(q)
+	looking.Go(func() {
+		ad.agent.Look(ctx, func(s agent.Second) { current.add(s) }, func(took time.Duration) {
+			select {
+			case seconds <- second{current, took}:
+			default: // he is slow, and misses a second
+			}
+			current = newTopSecond(q)
+		})
 	})
 	lines := json.NewEncoder(w)
 	for {
 		select {
-		case r := <-replies:
-			if lines.Encode(r) != nil || out.Flush() != nil {
+		case s := <-seconds:
+			_ = out.SetWriteDeadline(time.Now().Add(readTimeout)) // all servers of net/http can
+			if lines.Encode(s.reply(s.took)) != nil || out.Flush() != nil {
 				return
 			}
-		case <-request.Context().Done():
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -62,16 +62,24 @@ func (s *Sink) attempt(ctx context.Context, send func(context.Context) error) er
 }
 
 // outage is whether inserts fail. Those that fail at the same time are one outage,
-// and the first that succeeds is its end.
+// and the first that succeeds is its end. One that goes on for another reason is told
+// of again.
 type outage struct {
 	mu sync.Mutex // held during report, which keeps what it is told in order
 	on bool
+
+	reason string // that was reported last, and when
+	said   time.Time
 }
+
+// quiet is how long an outage is not told of again because its reason has changed.
+const quiet = time.Minute
 
 func (o *outage) begin(report func(error), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.on && report != nil {
+	if anew := err.Error() != o.reason && time.Since(o.said) >= quiet; (!o.on || anew) && report != nil {
+		o.reason, o.said = err.Error(), time.Now()
 		report(err)
 	}
 	o.on = true

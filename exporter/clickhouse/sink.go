@@ -32,8 +32,8 @@ type SinkOptions struct {
 	// server says: somebody will mend it. Patience does not count then.
 	Endless bool
 	// Report, if not nil, is told of outages: once when an insert has failed and
-	// will be tried again, with an error that says why and until when, and once
-	// with nil when an insert has succeeded since. It is called from goroutines of
+	// will be tried again, with an error that says why and until when, again if the
+	// reason changes, and once with nil when an insert has succeeded since. It is called from goroutines of
 	// the sink, never by two at a time, and holds inserts up until it returns. Of
 	// an outage that outlasts Patience there is no end to tell; the error comes from
 	// Write, Flush or Close.
