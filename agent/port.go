@@ -186,6 +186,17 @@ func (p *port) table(most int) (t *flows.Table) {
 	return t
 }
 
+// free lets go of the empty tables.
+func (p *port) free() {
+	for {
+		select {
+		case <-p.tables:
+		default:
+			return
+		}
+	}
+}
+
 // recycle takes back a table that is used up.
 func (p *port) recycle(t *flows.Table) {
 	t.Reset()

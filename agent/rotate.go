@@ -192,7 +192,9 @@ func (a *Agent) collect(watched bool, took time.Duration) {
 			p.add(&sum, f)
 		}
 		clear(p.rings[len(kept):])
-		p.rings = kept
+		if p.rings = kept; len(kept) == 0 {
+			p.free() // while it waits for a sink that is away
+		}
 		if sum.table == nil {
 			continue
 		}

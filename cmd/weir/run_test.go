@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/capture/capturetest"
 	"weir/exporter/clickhouse"
 )
@@ -147,6 +149,52 @@ func TestRunHotplug(t *testing.T) {
 	}
 	if c9 := rows(t, o, "c9"); c9 < 1000 {
 		t.Errorf("%d packets under the new name", c9)
+	}
+}
+
+// TestRunTun captures on a tunnel device, whose packets begin with the IP header, and
+// which goes away with the program that made it.
+func TestRunTun(t *testing.T) {
+	capturetest.Namespace(t)
+	p := startAgent(t, "--output", "csv", "--interface", "tun9", "--interval", "1s")
+	p.says("no interface of that name")
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := unix.NewIfreq("tun9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+		t.Fatal(err)
+	}
+	capturetest.NoIPv6(t, "tun9")
+	capturetest.IP(t, "addr add 10.99.9.1/24 dev tun9")
+	capturetest.IP(t, "link set tun9 up")
+	p.captures("tun9")
+	c, err := net.Dial("udp", "10.99.9.2:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 100 {
+		if _, err := c.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "100 packets are there", func() bool { return p.status().of("tun9").Packets == 100 })
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+	p.says("interface is gone")
+	s := p.stop()
+	if s.packets != 100 || s.notIP != 0 || s.decodeErrors != 0 || s.bytes != 100*33 || s.flows != 1 {
+		t.Fatalf("%+v", s)
+	}
+	if sums := tuples(t, p.stdout.String(), ""); len(sums) != 1 || !strings.Contains(p.stdout.String(), ",out,17,10.99.9.1,10.99.9.2,") {
+		t.Errorf("%s", p.stdout.String())
 	}
 }
 
