@@ -249,7 +249,7 @@ func TestTopForbidden(t *testing.T) {
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), a.env()...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != exitFailure || !strings.Contains(string(out), "permission denied: ask as root") {
+	if cmd.ProcessState.ExitCode() != exitFailure || !strings.Contains(string(out), "permission denied: ask as its owner") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

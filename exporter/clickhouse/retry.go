@@ -29,7 +29,8 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 			s.outage.end(s.options.Report)
 			return nil
 		}
-		if bounded.Err() == nil {
+		// ctx breaks connections when it ends, which may be seen before bounded is told.
+		if ctx.Err() == nil && bounded.Err() == nil {
 			if !retryable(err) && !s.options.Endless {
 				return err
 			}
