@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"weir/internal/lack"
 )
 
 const version = "1.2.3"
@@ -36,19 +38,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// lack ends a test that cannot run here. Nothing is missing where CI is set.
-func lack(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatal(what)
-	}
-	t.Skip(what)
-}
-
 func need(t *testing.T, program, debianPackage string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		lack(t, program+" is missing: apt-get install "+debianPackage)
+		lack.Of(t, program+" is missing: apt-get install "+debianPackage)
 	}
 }
 

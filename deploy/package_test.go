@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"weir/internal/lack"
 )
 
 // architectures are all that package.sh knows where CI is set, and otherwise this one:
@@ -127,7 +129,7 @@ func TestInstall(t *testing.T) {
 	need(t, "systemd-sysusers", "systemd")
 	need(t, "dpkg", "dpkg")
 	if os.Geteuid() != 0 {
-		lack(t, "dpkg needs root")
+		lack.Of(t, "dpkg needs root")
 	}
 	build(t)
 	root := t.TempDir()

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weir/internal/lack"
 )
 
 // runtimeVariable makes of the test binary what starts a service: it takes its rights
@@ -75,7 +77,7 @@ func become(as string, args []string) error {
 // TestCapabilities runs the agent with the rights that it has as each kind of service.
 func TestCapabilities(t *testing.T) {
 	if os.Geteuid() != 0 {
-		lack(t, "another user's rights need root")
+		lack.Of(t, "another user's rights need root")
 	}
 	build(t)
 	for _, c := range []struct {

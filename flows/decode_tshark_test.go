@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,7 @@ import (
 	"weir/capture"
 	"weir/capture/pcap"
 	"weir/flows"
+	"weir/internal/lack"
 )
 
 // tsharkFields is what a flow is made of, as Wireshark calls it. Each may occur
@@ -63,10 +63,7 @@ func dissect(t *testing.T, path string) []dissection {
 	t.Helper()
 	if _, err := exec.LookPath("tshark"); err != nil {
 		const what = "tshark is needed as an independent decoder: apt-get install tshark"
-		if os.Getenv("CI") != "" {
-			t.Fatal(what)
-		}
-		t.Skip(what)
+		lack.Of(t, what)
 	}
 	const separator = "|" // not in any of these fields
 	args := []string{"-n", "-r", path, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=" + separator,

@@ -21,6 +21,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"weir/internal/lack"
 )
 
 // orders is in the environment of a child: the test binary, which then drops its
@@ -236,12 +238,7 @@ func try(file string) (a attempts) {
 // needsRoot is for tests that start processes of other users.
 func needsRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("changing the user needs root")
-		}
-		t.Skip("changing the user needs root")
-	}
+	lack.Root(t)
 }
 
 // secret returns a file that only root may read.
@@ -501,10 +498,7 @@ func TestDropRefuses(t *testing.T) {
 	}
 	cgo, err := withCgo()
 	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("cgo needs a C compiler")
-		}
-		t.Fatal(err)
+		lack.Of(t, "cgo needs a C compiler: "+err.Error())
 	}
 	before := own(t)
 	for name, c := range map[string]struct {

@@ -18,18 +18,14 @@ import (
 
 	"weir/capture"
 	"weir/capture/link"
+	"weir/internal/lack"
 )
 
 // Namespace moves the test's goroutine into a new network namespace, which ends
 // with the test. Sockets that it opens are in there; other goroutines are not.
 func Namespace(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("network namespaces need root")
-		}
-		t.Skip("network namespaces need root")
-	}
+	lack.Root(t)
 	// Never unlocked: the runtime ends the thread with the goroutine.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {

@@ -3,7 +3,6 @@ package filter_test
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"weir/capture"
 	"weir/capture/filter"
 	"weir/capture/pcap"
+	"weir/internal/lack"
 )
 
 // tcpdump returns a program that tcpdump made.
@@ -21,10 +21,7 @@ func tcpdump(t testing.TB, expression string) []bpf.RawInstruction {
 	t.Helper()
 	out, err := exec.Command("tcpdump", "-y", "EN10MB", "-ddd", expression).Output()
 	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("tcpdump is not installed")
-		}
-		t.Fatal(err)
+		lack.Of(t, "tcpdump is needed: "+err.Error())
 	}
 	program, err := filter.ParseDDD(bytes.NewReader(out))
 	if err != nil {

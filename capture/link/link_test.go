@@ -16,18 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/capture"
+	"weir/internal/lack"
 )
 
 // namespace moves the test's goroutine into a new network namespace, which ends with
 // the test. (capturetest has the same, and imports this package.)
 func namespace(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("network namespaces need root")
-		}
-		t.Skip("network namespaces need root")
-	}
+	lack.Root(t)
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatal(os.NewSyscallError("unshare", err))

@@ -184,11 +184,7 @@ func ready(ctx context.Context, a *agent.Agent, live *liveConfig, log *slog.Logg
 
 // lacking says what the process may not do, and what to do about it.
 func lacking(missing []string) error {
-	path, err := os.Executable()
-	if err != nil {
-		path = "weir"
-	}
-	return fmt.Errorf("capturing needs %s, which this process has not: %s", strings.Join(missing, " and "), privileges.Advice(missing, path))
+	return fmt.Errorf("capturing needs %s, which this process has not: %s", strings.Join(missing, " and "), privileges.Advice(missing, executable()))
 }
 
 // summary is the line that ends a run; weir replay's has the same form.

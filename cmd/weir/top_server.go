@@ -48,7 +48,7 @@ func (c *topCounts) add(o topCounts) {
 }
 
 // topColumn is a column that flows can be grouped by. key appends what tells its
-// values apart, text what is shown of one.
+// values apart and puts them in order, text what is shown of one.
 type topColumn struct {
 	name string
 	key  func(dst []byte, iface string, r *flows.Record) []byte
@@ -65,7 +65,7 @@ func topAddr(of func(*flows.Key) [16]byte) topColumn {
 func topNumber(of func(*flows.Key) uint16, text func(*flows.Key) string) topColumn {
 	return topColumn{
 		key: func(dst []byte, _ string, r *flows.Record) []byte {
-			return binary.NativeEndian.AppendUint16(dst, of(&r.Key))
+			return binary.BigEndian.AppendUint16(dst, of(&r.Key))
 		},
 		text: func(_ string, r *flows.Record) string { return text(&r.Key) },
 	}
@@ -206,9 +206,6 @@ func (s *topSecond) reply(took time.Duration) *topReply {
 		default:
 			c := &s.q.columns[column]
 			order = cmp.Compare(string(c.key(nil, a.iface, &a.first)), string(c.key(nil, b.iface, &b.first)))
-			if c.name != "iface" && !strings.HasSuffix(c.name, "_ip") {
-				order = cmp.Compare(binary.NativeEndian.Uint16(c.key(nil, a.iface, &a.first)), binary.NativeEndian.Uint16(c.key(nil, b.iface, &b.first)))
-			}
 		}
 		return cmp.Or(order, cmp.Compare(b.Octets, a.Octets), cmp.Compare(a.key, b.key))
 	})

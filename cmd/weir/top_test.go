@@ -24,6 +24,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"golang.org/x/sys/unix"
+
+	"weir/internal/lack"
 )
 
 // fakeAgent answers /top on a socket as the agent does, with the lines that a test
@@ -218,9 +220,7 @@ func TestTopFailures(t *testing.T) {
 
 // TestTopForbidden asks as somebody who may not.
 func TestTopForbidden(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to be somebody else")
-	}
+	lack.Root(t) // to be somebody else
 	dir, err := os.MkdirTemp("/tmp", "weir-top-")
 	if err != nil {
 		t.Fatal(err)
