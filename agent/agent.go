@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +38,6 @@ type Config struct {
 	Interval time.Duration // records are cut at its multiples since the Unix epoch, 1 s or more
 	MaxFlows int           // flows of one ring, and of one interface, in one interval
 	Tracker  flows.TrackerConfig
-	Local    []netip.Prefix // tells directions where the kernel does not; may be empty
 
 	// Watch calls back with all interfaces and then with every change until ctx is
 	// done; link.Watch is one.
@@ -120,12 +118,13 @@ func New(cfg Config) (*Agent, error) {
 		return nil, fmt.Errorf("%d flows are no bound for a table", cfg.MaxFlows)
 	}
 	a := &Agent{
-		cfg: cfg, decoder: flows.NewDecoder(cfg.Local), began: time.Now(),
+		cfg: cfg, decoder: flows.NewDecoder(nil), began: time.Now(),
 		export: exporter.New(cfg.Sink, 4), out: make(chan *flows.Batch, 4),
 		spans: make(chan *span, 1), idle: make(chan struct{}, 1),
 		interfaces: cfg.Interfaces, ports: map[int]*port{}, troubles: map[int]*trouble{}, known: map[int]link.Link{},
 		reload: make(chan struct{}, 1), failed: make(chan *port), opened: make(chan struct{}), ending: make(chan struct{}), drained: make(chan struct{}),
 	}
+	a.watchers.wake = make(chan struct{}, 1)
 	a.idle <- struct{}{}
 	return a, nil
 }

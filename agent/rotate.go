@@ -34,7 +34,7 @@ func (a *Agent) rotate(ctx context.Context) error {
 		final := false
 		select {
 		case <-wait.C:
-		case <-a.watchers.changed():
+		case <-a.watchers.wake:
 		case <-a.drained:
 			final = true
 		case <-ctx.Done():

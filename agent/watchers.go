@@ -23,7 +23,6 @@ type watchers struct {
 	mu   sync.Mutex
 	all  []*watcher
 	wake chan struct{} // tells the rotator that there is one
-	once sync.Once
 }
 
 type watcher struct {
@@ -31,15 +30,12 @@ type watcher struct {
 	shown func(took time.Duration)
 }
 
-func (w *watchers) init() { w.once.Do(func() { w.wake = make(chan struct{}, 1) }) }
-
 // Look calls show with what each interface has counted, about once a second, and
 // shown after the last of them with how long that took to come together, until ctx is
 // done. Both are called from a goroutine of the agent's, which they hold up: not the
 // packets, but everybody else.
 func (a *Agent) Look(ctx context.Context, show func(Second), shown func(took time.Duration)) {
 	w := &a.watchers
-	w.init()
 	me := &watcher{show, shown}
 	w.mu.Lock()
 	w.all = append(w.all, me)
@@ -67,11 +63,6 @@ func (w *watchers) next(last, end time.Time) time.Time {
 		return second
 	}
 	return end
-}
-
-func (w *watchers) changed() <-chan struct{} {
-	w.init()
-	return w.wake
 }
 
 func (w *watchers) show(p *port, t *flows.Table) {

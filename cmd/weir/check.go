@@ -46,14 +46,6 @@ Exit status: 0 no errors, though there may be warnings; 1 there are errors; 2 wr
 			if output != "table" && output != "json" {
 				return usage("--output: %q is neither table nor json", output)
 			}
-			for flag, key := range runFlagKeys {
-				if flag == "output" || unread != nil {
-					continue
-				}
-				if err := cfg.v.BindPFlag(key, cmd.Flags().Lookup(flag)); err != nil {
-					return &exitError{code: exitFailure, err: fmt.Errorf("bind --%s: %w", flag, err)}
-				}
-			}
 			c := check{cfg: cfg}
 			c.all(cmd.Context(), unread)
 			q := query{output: output, out: cmd.OutOrStdout(), screen: table.ScreenOf(os.Stdout)}

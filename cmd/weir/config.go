@@ -131,8 +131,12 @@ func (c *config) load(cmd *cobra.Command) error {
 		c.v.SetDefault(k, v)
 	}
 	keys := maps.Clone(flagKeys)
-	if cmd.Name() == "run" {
+	switch cmd.Name() {
+	case "run":
 		maps.Copy(keys, runFlagKeys)
+	case "check":
+		maps.Copy(keys, runFlagKeys)
+		delete(keys, "output") // which is about its own answer
 	}
 	for flag, key := range keys {
 		if f := cmd.Flags().Lookup(flag); f != nil {

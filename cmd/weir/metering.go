@@ -365,7 +365,11 @@ func (m *metering) summary(took time.Duration) string {
 	for _, p := range m.ports {
 		started += p.tracker.Started()
 	}
-	l := &m.total
+	return summary(&m.total, started, took)
+}
+
+// summary is the line that ends a replay or a run.
+func summary(l *flows.Ledger, begun uint64, took time.Duration) string {
 	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
-		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, started, l.Octets, took.Seconds())
+		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, begun, l.Octets, took.Seconds())
 }

@@ -248,15 +248,10 @@ func (f *replayFlags) sharesTerminal() bool {
 
 // sink returns where the records go.
 func (f *replayFlags) sink(ctx context.Context, cfg *config, out, stderr io.Writer) (exporter.Sink, error) {
+	if sink := textSink(f.output, out, f.uniflow); sink != nil {
+		return sink, nil
+	}
 	switch f.output {
-	case "table":
-		return table.NewSink(out, f.uniflow, table.ScreenOf(os.Stdout)), nil
-	case "jsonl":
-		return jsonl.New(out, f.uniflow), nil
-	case "csv":
-		return table.NewCSV(out, f.uniflow), nil
-	case "none":
-		return nothing{}, nil
 	case "clickhouse":
 		o, err := cfg.clickhouse()
 		if err != nil {
@@ -277,6 +272,21 @@ func (f *replayFlags) sink(ctx context.Context, cfg *config, out, stderr io.Writ
 		})
 	}
 	return nil, usage("--output: %q is not one of table, jsonl, csv, clickhouse, none", f.output)
+}
+
+// textSink returns the sink of an output that needs no server, nil for any other.
+func textSink(output string, out io.Writer, uniflow bool) exporter.Sink {
+	switch output {
+	case "table":
+		return table.NewSink(out, uniflow, table.ScreenOf(os.Stdout))
+	case "jsonl":
+		return jsonl.New(out, uniflow)
+	case "csv":
+		return table.NewCSV(out, uniflow)
+	case "none":
+		return nothing{}
+	}
+	return nil
 }
 
 // nothing is the sink of --output none.

@@ -16,8 +16,6 @@ import (
 	"weir/capture/link"
 	"weir/exporter"
 	"weir/exporter/clickhouse"
-	"weir/exporter/jsonl"
-	"weir/exporter/table"
 	"weir/flows"
 	"weir/notify"
 	"weir/privileges"
@@ -137,7 +135,8 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	case <-late: // it writes to somebody who does not read
 		err = fmt.Errorf("the output takes nothing: not all records could be written within %v", live.grace)
 	}
-	fmt.Fprintln(cmd.ErrOrStderr(), summary(a.Status(), time.Since(began)))
+	s := a.Status()
+	fmt.Fprintln(cmd.ErrOrStderr(), summary(&s.Total, s.Flows, time.Since(began)))
 	return err
 }
 
@@ -187,25 +186,11 @@ func lacking(missing []string) error {
 	return fmt.Errorf("capturing needs %s, which this process has not: %s", strings.Join(missing, " and "), privileges.Advice(missing, executable()))
 }
 
-// summary is the line that ends a run; weir replay's has the same form.
-func summary(s agent.Status, took time.Duration) string {
-	l := &s.Total
-	return fmt.Sprintf("packets=%d not_ip=%d decode_errors=%d drops=%d flows=%d bytes=%d seconds=%.3f",
-		l.Packets, l.NotIP(), l.DecodeErrors(), l.Drops, s.Flows, l.Octets, took.Seconds())
-}
-
 // sink returns where the records go. ClickHouse is connected to when there is
 // something to write, and tried for ever: the agent outlives its outages.
 func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporter.Sink, error) {
-	switch l.output {
-	case "table":
-		return table.NewSink(out, l.tracker.Uniflow, table.ScreenOf(os.Stdout)), nil
-	case "jsonl":
-		return jsonl.New(out, l.tracker.Uniflow), nil
-	case "csv":
-		return table.NewCSV(out, l.tracker.Uniflow), nil
-	case "none":
-		return nothing{}, nil
+	if sink := textSink(l.output, out, false); sink != nil {
+		return sink, nil
 	}
 	report := func(err error) {
 		if err != nil {
