@@ -276,6 +276,33 @@ func TestUnblockReaderUnderFlood(t *testing.T) {
 	}
 }
 
+// TestRefuse lets no more packets in while they pour in, and reads those that are: all
+// that were received are delivered or dropped, and none comes after.
+func TestRefuse(t *testing.T) {
+	capturetest.Namespace(t)
+	a, b := capturetest.Cable(t, "left", "right")
+	capturetest.NewSender(t, a).Flood(udp(60, 1))
+	for range 20 {
+		r, err := afring.Open(b, afring.Config{BlockSize: 128 << 10, Blocks: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			if _, err := r.NextBatch(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Refuse(); err != nil {
+			t.Fatal(err)
+		}
+		readAll(t, r, func(*capture.Packet) {})
+		if s := r.Stats(); s.Packets == 0 || s.Received != s.Packets+s.Drops {
+			t.Fatalf("%+v", s)
+		}
+		r.Close()
+	}
+}
+
 // TestUnblockWhileWaiting unblocks a reader that waits for packets which never come.
 func TestUnblockWhileWaiting(t *testing.T) {
 	capturetest.Namespace(t)

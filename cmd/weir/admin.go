@@ -167,7 +167,7 @@ func (ad *admin) registry() *prometheus.Registry {
 
 // serve answers until ctx is done.
 func (ad *admin) serve(ctx context.Context) error {
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx) // a server that fails ends the others
 	for i, s := range ad.servers {
 		s.BaseContext = func(net.Listener) context.Context { return ctx }
 		group.Go(func() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -125,7 +126,9 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 		return nil
 	})
 	group.Go(func() error { return ready(work, a, live, log) })
-	context.AfterFunc(cmd.Context(), func() { _ = notify.Stopping() })
+	context.AfterFunc(cmd.Context(), func() {
+		_ = errors.Join(notify.Stopping(), notify.Status("writes what is there")) // it is told for people alone
+	})
 	ended := make(chan error, 1)
 	go func() { ended <- group.Wait() }()
 	late := make(chan struct{})
@@ -175,7 +178,7 @@ func ready(ctx context.Context, a *agent.Agent, live *liveConfig, log *slog.Logg
 			return err
 		}
 	}
-	if err := notify.Ready(); err != nil {
+	if err := errors.Join(notify.Ready(), notify.Status("captures; weir status tells on what")); err != nil {
 		log.Warn("the service manager cannot be told that we are ready", "error", err)
 	}
 	return nil
