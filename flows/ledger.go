@@ -13,6 +13,26 @@ type Ledger struct {
 	Drops    uint64              // lost by the kernel before the meter saw them
 	Freezes  uint64              // times that the ring stood still
 	Records  uint64              // records made of this interval
+	NIC      NIC                 // what the interface has counted itself, if that is known
+}
+
+// NIC is what an interface counted in an interval, in the kernel's words (struct
+// rtnl_link_stats64, include/uapi/linux/if_link.h). Octets include the link layer, and a
+// super-packet may be one packet.
+type NIC struct {
+	PacketsIn, PacketsOut uint64 // rx_packets, tx_packets
+	OctetsIn, OctetsOut   uint64 // rx_bytes, tx_bytes
+	DropsIn, DropsOut     uint64 // rx_dropped and rx_missed_errors; tx_dropped
+}
+
+// Add adds m's counts to n.
+func (n *NIC) Add(m *NIC) {
+	n.PacketsIn += m.PacketsIn
+	n.PacketsOut += m.PacketsOut
+	n.OctetsIn += m.OctetsIn
+	n.OctetsOut += m.OctetsOut
+	n.DropsIn += m.DropsIn
+	n.DropsOut += m.DropsOut
 }
 
 // NotIP returns the packets that carried no IP.
@@ -55,4 +75,5 @@ func (l *Ledger) Add(m *Ledger) {
 	l.Drops += m.Drops
 	l.Freezes += m.Freezes
 	l.Records += m.Records
+	l.NIC.Add(&m.NIC)
 }

@@ -52,8 +52,9 @@ type have struct {
 
 // compare looks for all that is missing or other than it should be. Columns that
 // the server has beyond ours are its owner's business: inserts name theirs.
-// With missingIsFine, only what exists is looked at.
-func (s *server) compare(ctx context.Context, missingIsFine bool) error {
+// What newer versions of the schema than version have brought may be missing, and with
+// missingIsFine whole tables may.
+func (s *server) compare(ctx context.Context, version int, missingIsFine bool) error {
 	on, err := s.describe(ctx)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *server) compare(ctx context.Context, missingIsFine bool) error {
 			e.Missing = append(e.Missing, want.name)
 			continue
 		}
-		e.Differences = append(e.Differences, differences(&want, got)...)
+		e.Differences = append(e.Differences, differences(&want, got, version)...)
 	}
 	if len(e.Differences) > 0 || len(e.Missing) > 0 && !missingIsFine {
 		return e
@@ -75,7 +76,7 @@ func (s *server) compare(ctx context.Context, missingIsFine bool) error {
 
 var windowSetting = regexp.MustCompile(`non_replicated_deduplication_window = (\d+)`)
 
-func differences(want *tableDef, got have) []Difference {
+func differences(want *tableDef, got have, version int) []Difference {
 	var ds []Difference
 	add := func(what, have, want_ string) {
 		ds = append(ds, Difference{want.name, what, exporter.Escape(have, false), want_})
@@ -89,6 +90,7 @@ func differences(want *tableDef, got have) []Difference {
 	for _, c := range want.columns {
 		g, ok := got.columns[c.name]
 		switch {
+		case !ok && c.since > version: // is going to be added
 		case !ok:
 			add("column "+c.name, "nothing", c.describe())
 		case g.typ != c.typ || (g.alias != "") != (c.alias != ""):

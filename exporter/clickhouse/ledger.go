@@ -43,6 +43,7 @@ func sumLedgers(ls []ledgerRow) uint64 {
 		}
 		put(uint64(l.ts), l.intervalMS, l.Packets, l.Metered, l.Octets, l.Overflow, l.Drops, l.Freezes, l.Records)
 		put(l.Causes[:]...)
+		put(l.NIC.PacketsIn, l.NIC.PacketsOut, l.NIC.OctetsIn, l.NIC.OctetsOut, l.NIC.DropsIn, l.NIC.DropsOut)
 	}
 	return h.Sum64()
 }
@@ -61,7 +62,8 @@ func (l *ledgerRow) causes(errors bool) map[string]uint64 {
 // sendLedgers inserts row by row: there is one for an interval, not for a flow.
 func (s *Sink) sendLedgers(ctx context.Context, f *flight, token string) error {
 	insert := fmt.Sprintf("INSERT INTO %s (ts, host, iface, interval_ms, batch, records, packets, metered, octets, overflow, "+
-		"not_ip, decode_errors, drops, freezes, version)", s.table(ledgerTable))
+		"not_ip, decode_errors, drops, freezes, version, run, boot_id, nic_packets_in, nic_packets_out, nic_octets_in, nic_octets_out, "+
+		"nic_drops_in, nic_drops_out)", s.table(ledgerTable))
 	batch, err := s.conn.PrepareBatch(insertContext(ctx, token), insert)
 	if err != nil {
 		return s.insertError(ctx, ledgerTable, err)
@@ -70,7 +72,8 @@ func (s *Sink) sendLedgers(ctx context.Context, f *flight, token string) error {
 	for i := range f.ledgers {
 		l := &f.ledgers[i]
 		if err := batch.Append(int64(l.ts), l.host, l.iface, l.intervalMS, f.id, l.Records, l.Packets, l.Metered, l.Octets, l.Overflow,
-			l.causes(false), l.causes(true), l.Drops, l.Freezes, s.options.Version); err != nil {
+			l.causes(false), l.causes(true), l.Drops, l.Freezes, s.options.Version, s.options.Run, s.options.BootID,
+			l.NIC.PacketsIn, l.NIC.PacketsOut, l.NIC.OctetsIn, l.NIC.OctetsOut, l.NIC.DropsIn, l.NIC.DropsOut); err != nil {
 			return s.insertError(ctx, ledgerTable, err)
 		}
 	}

@@ -19,7 +19,7 @@ type SchemaOptions struct {
 }
 
 // Version is the version of the schema that this program writes.
-const Version = 1
+const Version = 2
 
 // migrations[i] brings the tables from version i to i+1. Every statement may be
 // run again, since all of them are at each Apply.
@@ -31,6 +31,21 @@ var migrations = []func(db string, o SchemaOptions) []string{
 		}
 		return out
 	},
+	func(db string, _ SchemaOptions) []string { return added(db, 2) },
+}
+
+// added returns the statements that add the columns which version v has brought.
+func added(db string, v int) (out []string) {
+	for _, t := range tables(db) {
+		after := ""
+		for _, c := range t.columns {
+			if c.since == v {
+				out = append(out, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN IF NOT EXISTS %s%s", quote(db), quote(t.name), c.definition(), after))
+			}
+			after = " AFTER " + c.name
+		}
+	}
+	return out
 }
 
 // Print returns the statements that make the tables of database, "" for the default.
@@ -86,7 +101,7 @@ func (s *server) apply(ctx context.Context, so SchemaOptions) error {
 		return fmt.Errorf("ClickHouse %s: database %s has schema version %d and this program knows versions up to %d: use a newer program",
 			s.Server(), s.Database, have, Version)
 	}
-	if err := s.compare(ctx, true); err != nil {
+	if err := s.compare(ctx, have, true); err != nil {
 		return err
 	}
 	// All of them, the applied ones too: a table that was dropped is made again.
@@ -102,7 +117,7 @@ func (s *server) apply(ctx context.Context, so SchemaOptions) error {
 			return err
 		}
 	}
-	return s.compare(ctx, false)
+	return s.compare(ctx, Version, false)
 }
 
 // Check returns nil if the server has the tables as this program writes them, a
@@ -115,7 +130,7 @@ func Check(ctx context.Context, o Options) error {
 	return errors.Join(s.check(ctx), s.close())
 }
 
-func (s *server) check(ctx context.Context) error { return s.compare(ctx, false) }
+func (s *server) check(ctx context.Context) error { return s.compare(ctx, Version, false) }
 
 func (s *server) databaseExists(ctx context.Context) (bool, error) {
 	ctx, cancel := s.deadline(ctx)

@@ -24,6 +24,10 @@ type SinkOptions struct {
 	Token string
 	// Version of the program, for the ledger.
 	Version string
+	// Run is when the agent began, and BootID the kernel's name for this boot of the
+	// host, for the ledger; they are the zero value for a replay.
+	Run    time.Time
+	BootID string
 	// MaxRows bounds the rows of an insert; 0 means 262,144.
 	MaxRows int
 	// Patience bounds the attempts at one insert, all together; 0 means 5 min.

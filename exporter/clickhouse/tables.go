@@ -24,6 +24,7 @@ type columnDef struct {
 	alias string // expression of an ALIAS column, which is not stored
 	codec string
 	doc   string
+	since int // version of the schema that brought it; 0 for the first
 }
 
 // tableDef is a table or a view.
@@ -67,12 +68,19 @@ func columnType(c exporter.Column) string {
 	case exporter.Time:
 		return "DateTime('UTC')"
 	}
-	names := make([]string, len(c.Names))
-	for i, n := range c.Names {
-		names[i] = fmt.Sprintf("'%s' = %d", n, i)
-	}
-	return "Enum8(" + strings.Join(names, ", ") + ")"
+	return enumType(c.Names)
 }
+
+func enumType(names []string) string {
+	var items []string
+	for i, n := range names {
+		items = append(items, fmt.Sprintf("'%s' = %d", n, i))
+	}
+	return "Enum8(" + strings.Join(items, ", ") + ")"
+}
+
+// LostReasons are why records were given up, by number.
+var LostReasons = []string{"none", "full", "age", "corrupt", "refused"}
 
 func stored(name, typ, doc string) columnDef {
 	c := columnDef{name: name, typ: typ, doc: doc, codec: defaultCodec}
@@ -168,6 +176,23 @@ func ledgerColumns() []columnDef {
 		stored("freezes", "UInt64", "times that the ring stood still"),
 		stored("version", "LowCardinality(String)", "version of the program"),
 	}
+	for _, c := range []columnDef{
+		stored("run", aliasTime, "start of the agent's run"),
+		stored("boot_id", "LowCardinality(String)", "the kernel's random name for this boot of the host"),
+		stored("spool", "UInt64", "random number of the spool that the rows went through, 0 for none"),
+		stored("sequence", "UInt64", "number of the flush, one by one within a spool"),
+		stored("lost", "UInt64", "records of these that were given up and are not in flows"),
+		stored("lost_reason", enumType(LostReasons), "why they were given up"),
+		stored("nic_packets_in", "UInt64", "packets that the interface counted as received (rx_packets)"),
+		stored("nic_packets_out", "UInt64", "packets that the interface counted as sent (tx_packets)"),
+		stored("nic_octets_in", "UInt64", "octets likewise, link layer included (rx_bytes)"),
+		stored("nic_octets_out", "UInt64", "octets likewise, link layer included (tx_bytes)"),
+		stored("nic_drops_in", "UInt64", "packets that the interface or the kernel dropped before capture (rx_dropped, rx_missed_errors)"),
+		stored("nic_drops_out", "UInt64", "packets that were not sent (tx_dropped)"),
+	} {
+		c.since = 2
+		cs = append(cs, c)
+	}
 	return cs
 }
 
@@ -199,6 +224,21 @@ func tables(db string) []tableDef {
 	}
 }
 
+// definition returns the column as CREATE and ALTER TABLE have it.
+func (c *columnDef) definition() string {
+	s := c.name + " " + c.typ
+	if c.alias != "" {
+		s += " ALIAS " + c.alias
+	}
+	if c.doc != "" {
+		s += " COMMENT " + literal(c.doc)
+	}
+	if c.codec != "" {
+		s += " CODEC(" + c.codec + ")"
+	}
+	return s
+}
+
 // create returns the statement that creates t in db. A ttl of 0 keeps rows for ever.
 func (t *tableDef) create(db string, ttl time.Duration) string {
 	name := quote(db) + "." + quote(t.name)
@@ -211,16 +251,7 @@ func (t *tableDef) create(db string, ttl time.Duration) string {
 		if i > 0 {
 			sb.WriteString(",\n")
 		}
-		sb.WriteString("    " + c.name + " " + c.typ)
-		if c.alias != "" {
-			sb.WriteString(" ALIAS " + c.alias)
-		}
-		if c.doc != "" {
-			sb.WriteString(" COMMENT " + literal(c.doc))
-		}
-		if c.codec != "" {
-			sb.WriteString(" CODEC(" + c.codec + ")")
-		}
+		sb.WriteString("    " + c.definition())
 	}
 	for _, ix := range t.indexes {
 		sb.WriteString(",\n    " + ix)
