@@ -296,7 +296,7 @@ func (s *Sink) sendRows(ctx context.Context, f *flight, token string) error {
 
 // insertError explains an error. Once the context has ended, that is the cause,
 // whatever broke of it.
-func (s *Sink) insertError(ctx context.Context, table string, err error) error {
+func (s *server) insertError(ctx context.Context, table string, err error) error {
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
 	}

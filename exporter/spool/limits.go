@@ -243,10 +243,10 @@ func (s *Spool) damaged(b *batch, fl *flush, cause error) (h *header, bodies int
 	return h, int64(len(appendHeader(nil, h)))
 }
 
-// Refuse is for a batch of which the server will not have an insert for what it holds:
-// the flushes that it is made of are set aside, and what is kept of them stays. The batch
-// goes back, and is to be taken again.
-func (s *Spool) Refuse(t *Batch, i *Insert) {
+// SetAside is for a batch of which an insert cannot be sent for what it holds: the flushes
+// that it is made of are set aside, and what is kept of them stays. The batch goes back,
+// and is to be taken again.
+func (s *Spool) SetAside(t *Batch, i *Insert, why Reason) {
 	for _, p := range i.pages {
 		fl := p.flush
 		s.mu.Lock()
@@ -256,11 +256,11 @@ func (s *Spool) Refuse(t *Batch, i *Insert) {
 		switch {
 		case !there:
 		case i.Kept || rows == 0:
-			s.setAside(fl, Refused)
+			s.setAside(fl, why)
 			s.forget(t.b, fl)
 		default:
-			s.gaveUp(Refused, rows, fl.sequence)
-			if s.strip(fl, Refused, true) == nil {
+			s.gaveUp(why, rows, fl.sequence)
+			if s.strip(fl, why, true) == nil {
 				s.forget(t.b, fl)
 			}
 		}

@@ -248,13 +248,13 @@ func TestRefusedBatchIsSetAside(t *testing.T) {
 		}
 		s.Finish()
 		b := take(t, s)
-		s.Refuse(b, &b.Inserts[0])
+		s.SetAside(b, &b.Inserts[0], Refused)
 		b = take(t, s)
 		got := fmt.Sprint(read(t, b)[1].kept, read(t, b)[0].rows, tail(b.Inserts[0].Token))
 		if want := fmt.Sprint([]string{"0+10 #1 refused", "10+10 #2 none"}, numbers(10, 10), "1/rows/1"); got != want {
 			t.Errorf("have %s, want %s", got, want)
 		}
-		s.Refuse(b, &b.Inserts[1]) // what is kept is refused, too
+		s.SetAside(b, &b.Inserts[1], Refused) // what is kept is refused, too
 		if _, err := s.Take(t.Context()); err != io.EOF {
 			t.Errorf("%v", err)
 		}
@@ -269,7 +269,7 @@ func TestAsideMakesRoom(t *testing.T) {
 	s := openSpool(t, Options{Folder: t.TempDir(), MaxBytes: 4 * page4k})
 	put(t, s, 0, 10)
 	b := take(t, s)
-	s.Refuse(b, &b.Inserts[0])
+	s.SetAside(b, &b.Inserts[0], Refused)
 	for i := range 3 {
 		put(t, s, 10*(i+1), 10)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // Batch is what is sent together. It belongs to whoever took it until Done, Return or
-// Refuse.
+// SetAside.
 type Batch struct {
 	// ID is a number that is the batch's own; those of one process are near each other.
 	ID      uint64
