@@ -46,7 +46,7 @@ func drop(userName string, keep Need) error {
 	var uid, gid int
 	if root {
 		var err error
-		if uid, gid, err = ids(userName); err != nil {
+		if uid, gid, err = IDs(userName); err != nil {
 			return err
 		}
 	}
@@ -138,8 +138,9 @@ func prctl(name string, option, argument uintptr) error {
 	return nil
 }
 
-// ids returns the numbers of an unprivileged user and of its group.
-func ids(name string) (uid, gid int, err error) {
+// IDs returns the numbers of an unprivileged user and of its group: those that [Drop]
+// changes to.
+func IDs(name string) (uid, gid int, err error) {
 	if name == "" {
 		name = DefaultUser()
 	}

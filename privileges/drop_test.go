@@ -418,11 +418,11 @@ func TestDropOfRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, _, err := ids("nobody")
+	nobody, _, err := IDs("nobody")
 	if err != nil {
 		t.Fatal(err)
 	}
-	byDefault, _, err := ids(DefaultUser())
+	byDefault, _, err := IDs(DefaultUser())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -537,7 +537,7 @@ func TestDropInContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody, _, err := ids("nobody")
+	nobody, _, err := IDs("nobody")
 	if err != nil {
 		t.Fatal(err)
 	}

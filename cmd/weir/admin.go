@@ -23,12 +23,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/agent"
+	"weir/exporter/clickhouse"
 )
 
 // admin is where a running agent is looked at: over HTTP by machines, and over a local
 // socket, which shows who talks to whom, by those who may open it.
 type admin struct {
 	agent   *agent.Agent
+	forward *clickhouse.Forwarder // nil if records go elsewhere
 	config  *liveConfig
 	log     *slog.Logger
 	servers []*http.Server
@@ -47,8 +49,8 @@ func defaultSocket() string {
 
 // listen opens the agent's sockets. An address that another process has is no reason
 // not to capture, unless somebody asked for that one.
-func (l *liveConfig) listen(a *agent.Agent, log *slog.Logger) (*admin, error) {
-	ad := &admin{agent: a, config: l, log: log}
+func (l *liveConfig) listen(a *agent.Agent, forward *clickhouse.Forwarder, log *slog.Logger) (*admin, error) {
+	ad := &admin{agent: a, forward: forward, config: l, log: log}
 	if l.listenOn != "" {
 		ln, err := net.Listen("tcp", l.listenOn)
 		if err != nil && l.listenOn != defaults["admin.listen"] {
@@ -161,7 +163,7 @@ func (ad *admin) local() http.Handler {
 
 func (ad *admin) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{agent: ad.agent})
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &metrics{ad.agent, ad.forward})
 	return r
 }
 

@@ -55,10 +55,13 @@ func startAgent(t *testing.T, flags ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the user that it becomes must get to its spool
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &process{t: t, socket: filepath.Join(dir, "weir.sock"), ended: make(chan error, 1)}
 	p.cmd = exec.Command(path, append([]string{"run", "--listen", ""}, flags...)...)
-	p.cmd.Env = append(os.Environ(), "WEIR_ADMIN_SOCKET="+p.socket)
+	p.cmd.Env = append(os.Environ(), "WEIR_ADMIN_SOCKET="+p.socket, "WEIR_SPOOL_FOLDER="+filepath.Join(dir, "spool"))
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"weir/capture/mock":                        {"weir/capture", "weir/capture/afpacket", "weir/capture/afring", "weir/capture/filter", "weir/capture/socket"},
 	"weir/flows":                               {"weir/capture"},
 	"weir/exporter":                            {"weir/flows"},
+	"weir/exporter/spool":                      {},
 	"weir/exporter/jsonl":                      {"weir/exporter", "weir/flows"},
 	"weir/exporter/table":                      {"weir/exporter", "weir/flows"},
 	"weir/exporter/clickhouse":                 {"weir/exporter", "weir/exporter/spool", "weir/flows"},
@@ -37,7 +38,7 @@ var arrows = map[string][]string{
 	"weir/cmd/weir-clickhouse":                 {"weir/exporter/clickhouse/local"},
 	"weir/cmd/weir": {
 		"weir/agent", "weir/privileges", "weir/notify", "weir/capture/socket", "weir/capture", "weir/capture/afring", "weir/capture/filter", "weir/capture/link", "weir/capture/pcap", "weir/flows", "weir/exporter", "weir/exporter/jsonl", "weir/exporter/table",
-		"weir/exporter/clickhouse", "weir/exporter/clickhouse/local", "weir/testdata",
+		"weir/exporter/clickhouse", "weir/exporter/clickhouse/local", "weir/exporter/spool", "weir/testdata",
 	},
 }
 

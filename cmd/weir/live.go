@@ -29,6 +29,7 @@ type liveConfig struct {
 	tracker     flows.TrackerConfig
 	grace       time.Duration
 	server      []any // all that leads to ClickHouse, to be compared
+	forward     forwardConfig
 	applySchema bool
 	ownExport   bool
 	hotplug     bool
@@ -64,7 +65,7 @@ type special struct {
 }
 
 // live checks the configuration of weir run.
-func (c *config) live() (*liveConfig, error) {
+func (c *config) live() (_ *liveConfig, err error) {
 	l := &liveConfig{
 		host:      c.v.GetString("host"),
 		output:    c.v.GetString("output"),
@@ -127,6 +128,9 @@ func (c *config) live() (*liveConfig, error) {
 	}
 	if _, err := l.ring.afring(); err != nil {
 		return nil, usage("capture.%w", err)
+	}
+	if l.forward, err = c.forward(); err != nil {
+		return nil, err
 	}
 	return l, c.specials(l)
 }
@@ -290,7 +294,7 @@ func (l *liveConfig) fixed(next *liveConfig) (keys []string) {
 		key  string
 		a, b any
 	}{
-		{"host", l.host, next.host}, {"output", l.output, next.output}, {"clickhouse", l.server, next.server},
+		{"host", l.host, next.host}, {"output", l.output, next.output}, {"clickhouse", l.server, next.server}, {"spool, or clickhouse about inserts", l.forward, next.forward},
 		{"flows", []any{l.interval, l.tracker, l.ownExport}, []any{next.interval, next.tracker, next.ownExport}},
 		{"interfaces.hotplug", l.hotplug, next.hotplug},
 		{"admin", []any{l.listenOn, l.socket, l.pprof}, []any{next.listenOn, next.socket, next.pprof}}, {"user", l.user, next.user},

@@ -6,12 +6,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"weir/agent"
+	"weir/exporter/clickhouse"
+	"weir/exporter/spool"
 	"weir/flows"
 )
 
 // metrics tells Prometheus how an agent is. It asks when it is asked: nothing is kept
 // twice.
-type metrics struct{ agent *agent.Agent }
+type metrics struct {
+	agent   *agent.Agent
+	forward *clickhouse.Forwarder // nil if records go elsewhere
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("weir_"+name, help, labels, nil)
@@ -37,7 +42,21 @@ var (
 	descBehind   = desc("export_behind", "1 if the output takes longer than an interval.")
 	descRotation = desc("rotation_seconds", "How long the packets of a ring wait while its table is exchanged.")
 	descCut      = desc("cut_seconds", "Taking the tables of all rings.")
-	descFlush    = desc("flush_seconds", "Making the records of an interval and handing them to the output.")
+
+	descAcknowledged = desc("acknowledged_records_total", "Records that ClickHouse has acknowledged.")
+	descOutage       = desc("clickhouse_up", "1 if ClickHouse takes records, 0 while they wait.")
+	descRefused      = desc("refused_batches_total", "Batches that ClickHouse would not have for what they hold; they are set aside.")
+	descWaiting      = desc("spool_records", "Records that wait for ClickHouse.")
+	descBytes        = desc("spool_bytes", "Octets that the spool takes on disk.")
+	descMaxBytes     = desc("spool_max_bytes", "Octets that the spool may take on disk.")
+	descMemory       = desc("spool_memory_bytes", "Octets that wait in memory alone.")
+	descOldest       = desc("spool_oldest_seconds", "How long the oldest records have waited.")
+	descDisk         = desc("spool_disk_up", "1 if the spool's disk takes records.")
+	descAside        = desc("spool_aside_files", "Files that were set aside, damaged or refused.")
+	descFailures     = desc("spool_failures_total", "Times that the spool's disk has failed.")
+	descGivenUp      = desc("lost_records_total", "Records that are not in ClickHouse and will not be, by reason.", "reason")
+
+	descFlush = desc("flush_seconds", "Making the records of an interval and handing them to the output.")
 )
 
 // Describe sends nothing: what there is to measure depends on the interfaces.
@@ -88,6 +107,26 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 	counter(descBegun, s.Flows)
 	counter(descExported, s.Exported)
 	gauge(descBehind, truth[s.Behind])
+	if m.forward != nil {
+		f := m.forward.Stats()
+		counter(descAcknowledged, f.Acknowledged)
+		counter(descRefused, f.Refused)
+		gauge(descOutage, truth[f.Err == nil])
+		gauge(descWaiting, float64(f.Spool.Records))
+		gauge(descBytes, float64(f.Spool.Bytes))
+		gauge(descMaxBytes, float64(f.Spool.MaxBytes))
+		gauge(descMemory, float64(f.Spool.Memory))
+		gauge(descOldest, f.Spool.Waited().Seconds())
+		gauge(descDisk, truth[f.Spool.Err == nil])
+		gauge(descAside, float64(f.Spool.Aside))
+		counter(descFailures, f.Spool.Failures)
+		for reason, n := range f.Spool.GivenUp {
+			if reason > 0 {
+				counter(descGivenUp, n, spool.Reason(reason).String())
+			}
+		}
+		counter(descGivenUp, f.Spool.Lost, "memory")
+	}
 	for d, h := range map[*prometheus.Desc]agent.Histogram{descRotation: s.Rotations, descCut: s.Cuts, descFlush: s.Flushes} {
 		out <- prometheus.MustNewConstHistogram(d, h.Count, h.Sum.Seconds(), h.Buckets)
 	}

@@ -55,6 +55,7 @@ order: what has arrived is read and written, and the last line on standard error
 	f.String("buffer", "16MiB", "`SIZE` of each ring between kernel and program")
 	f.Bool("promiscuous", false, "meter packets for other hosts, too")
 	f.String("listen", "127.0.0.1:9780", "`ADDRESS` of metrics and health over HTTP; empty for none")
+	f.String("spool", "", "`FOLDER` where records wait for ClickHouse (default /var/lib/weir/spool for root)")
 	f.String("log-level", "info", "debug, info, warn or error")
 	f.String("log-format", "text", "text or json")
 	for flag, values := range map[string][]string{
@@ -101,7 +102,8 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	if err != nil {
 		return usage("%w", err)
 	}
-	admin, err := live.listen(a, log)
+	forward, _ := sink.(*clickhouse.Forwarder)
+	admin, err := live.listen(a, forward, log)
 	if err != nil {
 		return err
 	}
@@ -189,18 +191,11 @@ func lacking(missing []string) error {
 	return fmt.Errorf("capturing needs %s, which this process has not: %s", strings.Join(missing, " and "), privileges.Advice(missing, executable()))
 }
 
-// sink returns where the records go. ClickHouse is connected to when there is
-// something to write, and tried for ever: the agent outlives its outages.
+// sink returns where the records go. ClickHouse is tried for ever: the agent outlives its
+// outages.
 func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporter.Sink, error) {
 	if sink := textSink(l.output, out, false); sink != nil {
 		return sink, nil
-	}
-	report := func(err error) {
-		if err != nil {
-			log.Error("records wait for ClickHouse", "error", err)
-		} else {
-			log.Info("ClickHouse takes records")
-		}
 	}
 	// Now: a wrong setting is not mended by waiting, and the file with the password may
 	// be root's, who we shall not be.
@@ -208,15 +203,7 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	if err != nil {
 		return nil, err
 	}
-	apply := l.applySchema || len(cfg.addr()) == 0
-	return exporter.Later(func(ctx context.Context) (exporter.Sink, error) {
-		if apply {
-			if err := clickhouse.Apply(ctx, o, clickhouse.SchemaOptions{}); err != nil {
-				return nil, err
-			}
-		}
-		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{Version: versionString(), Endless: true, Report: report})
-	}, report), nil
+	return l.forwarder(o, l.applySchema || len(cfg.addr()) == 0, log)
 }
 
 func (l *liveConfig) staysRoot() bool { return l.user == "root" && os.Geteuid() == 0 }

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -19,6 +21,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"weir/exporter"
+	"weir/exporter/clickhouse"
+	"weir/exporter/spool"
 	"weir/exporter/table"
 )
 
@@ -35,6 +39,24 @@ type statusReply struct {
 	Flows      uint64            `json:"flows"`
 	Rotation   float64           `json:"longest_rotation_seconds"`
 	Interfaces []statusInterface `json:"interfaces"`
+	Forward    *statusForward    `json:"clickhouse,omitempty"` // nil if records go elsewhere
+}
+
+// statusForward is how records get to ClickHouse.
+type statusForward struct {
+	Acknowledged uint64            `json:"acknowledged_records"`
+	Error        string            `json:"error,omitempty"` // why records wait
+	Since        *time.Time        `json:"since,omitempty"`
+	Refused      uint64            `json:"refused_batches"`
+	Spool        string            `json:"spool"` // its folder, empty for memory alone
+	SpoolError   string            `json:"spool_error,omitempty"`
+	Records      int               `json:"waiting_records"`
+	Waited       float64           `json:"waiting_seconds"`
+	Bytes        int64             `json:"spool_bytes"`
+	MaxBytes     int64             `json:"spool_max_bytes"`
+	Memory       int64             `json:"memory_bytes"`
+	Aside        int               `json:"aside_files"`
+	Lost         map[string]uint64 `json:"lost_records"` // by reason
 }
 
 type statusInterface struct {
@@ -67,7 +89,50 @@ func (ad *admin) status() statusReply {
 		}
 		r.Interfaces = append(r.Interfaces, si)
 	}
+	if ad.forward != nil {
+		r.Forward = forwardStatus(ad.forward.Stats())
+	}
 	return r
+}
+
+func forwardStatus(s clickhouse.ForwarderStats) *statusForward {
+	f := &statusForward{Acknowledged: s.Acknowledged, Refused: s.Refused, Spool: s.Spool.Folder, Records: s.Spool.Records,
+		Waited: s.Spool.Waited().Seconds(), Bytes: s.Spool.Bytes, MaxBytes: s.Spool.MaxBytes, Memory: s.Spool.Memory, Aside: s.Spool.Aside, Lost: map[string]uint64{}}
+	if s.Err != nil {
+		f.Error, f.Since = s.Err.Error(), &s.Since
+	}
+	if s.Spool.Err != nil {
+		f.SpoolError = s.Spool.Err.Error()
+	}
+	for reason, n := range s.Spool.GivenUp {
+		if n > 0 {
+			f.Lost[spool.Reason(reason).String()] = n
+		}
+	}
+	if s.Spool.Lost > 0 {
+		f.Lost["memory"] = s.Spool.Lost
+	}
+	return f
+}
+
+// state says in words where records are.
+func (f *statusForward) state() string {
+	where := "memory alone, the spool is off"
+	if f.Spool != "" {
+		where = fmt.Sprintf("%s, %s of %s", exporter.Escape(f.Spool, true), table.AppendBytes(nil, uint64(f.Bytes)), table.AppendBytes(nil, uint64(f.MaxBytes)))
+	}
+	s := fmt.Sprintf("acknowledged %d  waiting %d", f.Acknowledged, f.Records)
+	if f.Records > 0 {
+		s += fmt.Sprintf(" for %s", table.AppendDuration(nil, time.Duration(f.Waited*1e9)))
+	}
+	s += "  in " + where
+	if f.Aside > 0 {
+		s += fmt.Sprintf("  set aside %d", f.Aside)
+	}
+	for _, reason := range slices.Sorted(maps.Keys(f.Lost)) {
+		s += fmt.Sprintf("  lost %d (%s)", f.Lost[reason], reason)
+	}
+	return s
 }
 
 func newStatusCommand(cfg *config) *cobra.Command {
@@ -127,6 +192,12 @@ func (s *statusReply) trouble() string {
 		return "no interface is captured on"
 	case s.Behind:
 		return "records wait: the output takes longer than an interval"
+	case s.Forward == nil:
+		return ""
+	case s.Forward.SpoolError != "":
+		return "the spool's disk fails: what waits is in memory: " + s.Forward.SpoolError
+	case s.Forward.Error != "" && s.Forward.Since != nil && time.Since(*s.Forward.Since) > max(time.Duration(3*s.Interval*1e9), 10*time.Second):
+		return "records wait: " + s.Forward.Error
 	}
 	return ""
 }
@@ -137,7 +208,11 @@ func (s *statusReply) write(w io.Writer) error {
 		output += ", behind"
 	}
 	fmt.Fprintf(w, "weir %s  host %s  running %s  process %d\n", s.Version, exporter.Escape(s.Host, true), table.AppendDuration(nil, time.Since(s.Since)), s.PID)
-	fmt.Fprintf(w, "output %s  records %d  flows %d  longest rotation %v\n\n", output, s.Exported, s.Flows, time.Duration(s.Rotation*1e9).Round(100*time.Nanosecond))
+	fmt.Fprintf(w, "output %s  records %d  flows %d  longest rotation %v\n", output, s.Exported, s.Flows, time.Duration(s.Rotation*1e9).Round(100*time.Nanosecond))
+	if s.Forward != nil {
+		fmt.Fprintf(w, "ClickHouse  %s\n", s.Forward.state())
+	}
+	fmt.Fprintln(w)
 	t := table.New(table.ScreenOf(os.Stdout),
 		table.Column{Title: "interface", Kind: table.Text}, table.Column{Title: "rings", Kind: table.Count},
 		table.Column{Title: "packets", Kind: table.Count}, table.Column{Title: "drops", Kind: table.Count}, table.Column{Title: "bytes", Kind: table.Bytes},

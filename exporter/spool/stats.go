@@ -29,6 +29,14 @@ type Stats struct {
 	Lost      uint64             // records that found no room in memory before the end
 }
 
+// Waited returns how long the oldest flush has waited, 0 if none does.
+func (t *Stats) Waited() time.Duration {
+	if t.Oldest.IsZero() {
+		return 0
+	}
+	return max(time.Since(t.Oldest), 0)
+}
+
 // add adds what was found in a folder.
 func (t *Stats) add(found *Stats) {
 	t.Failures += found.Failures
