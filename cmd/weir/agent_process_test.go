@@ -169,13 +169,18 @@ type forwarder struct {
 // localtest.Start must have been called outside before.
 func forward(t *testing.T) *forwarder {
 	t.Helper()
+	return forwardTo(t, localtest.Start(t).Addr)
+}
+
+// forwardTo is forward to another server.
+func forwardTo(t *testing.T, server string) *forwarder {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
 	f := &forwarder{addr: ln.Addr().String()}
-	server := localtest.Start(t).Addr
 	go func() {
 		for {
 			in, err := ln.Accept()

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"weir/capture/capturetest"
+	"weir/exporter/clickhouse"
+	"weir/exporter/clickhouse/local"
+	"weir/exporter/clickhouse/local/localtest"
+)
+
+// crashes is how often a process is killed in each of the tests below.
+const crashes = 50
+
+// mortal is a server that is killed and started again, outside the test's namespace.
+type mortal struct {
+	*local.Server
+	options local.Options
+}
+
+// outside runs f in the namespace of the test program.
+func outside(f func()) {
+	done := make(chan struct{})
+	go func() { // the thread of the test's own goroutine is inside
+		defer close(done)
+		f()
+	}()
+	<-done
+}
+
+func newMortal(t *testing.T) *mortal {
+	t.Helper()
+	m := &mortal{options: local.Options{Binary: localtest.Binary(t), DataDir: filepath.Join(openFolder(t), "data"), Memory: "2GiB", NoProgress: true, Stderr: os.Stderr}}
+	outside(func() { m.start(t) })
+	if t.Failed() {
+		t.FailNow()
+	}
+	_, port, err := net.SplitHostPort(m.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.options.TCPPort, err = strconv.Atoi(port); err != nil { // the same in its next life
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Stop(context.Background()) })
+	return m
+}
+
+func (m *mortal) start(t *testing.T) {
+	s, err := local.Start(context.Background(), m.options)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	m.Server = s
+}
+
+// kill kills the server, and starts it again.
+func (m *mortal) kill(t *testing.T) {
+	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	<-m.Ended()
+	m.start(t)
+}
+
+// openFolder returns a folder that users which are not root can get into.
+func openFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "weir-crash-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// crash is a host with traffic, an agent and a server, of which some are killed.
+type crash struct {
+	t      *testing.T
+	server *mortal
+	client clickhouse.Options
+	flags  []string
+	agent  *process
+}
+
+func newCrash(t *testing.T) *crash {
+	t.Helper()
+	c := &crash{t: t, server: newMortal(t)}
+	c.client = clickhouse.Options{Addr: []string{c.server.Addr}, User: c.server.User, Password: c.server.Password, Database: "crash"}
+	if err := clickhouse.Apply(t.Context(), c.client, clickhouse.SchemaOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	capturetest.Namespace(t)
+	dir := openFolder(t)
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte(c.server.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.flags = []string{"--clickhouse", forwardTo(t, c.server.Addr).addr, "--user", c.server.User, "--password-file", password, "--database", "crash",
+		"--interval", "1s", "--interface", "c0", "--spool", filepath.Join(dir, "spool", "s")}
+	senders, _ := cables(t, 1)
+	var stop sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	stop.Go(func() {
+		for i := uint64(0); ctx.Err() == nil; i++ {
+			if err := senders[0].Send(capturetest.UDP(100, i)); err != nil {
+				t.Error(err)
+				return
+			}
+			if i%50 == 49 {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		stop.Wait()
+	})
+	return c
+}
+
+// start starts the agent; batches are small, so that there are many of them.
+func (c *crash) start() {
+	c.t.Helper()
+	c.t.Setenv("WEIR_CLICKHOUSE_BATCH_ROWS", "1000")
+	c.agent = startAgent(c.t, c.flags...)
+	c.agent.captures("c0")
+}
+
+// kill kills the agent.
+func (c *crash) kill() {
+	c.t.Helper()
+	if err := c.agent.cmd.Process.Kill(); err != nil {
+		c.t.Fatal(err)
+	}
+	<-c.agent.ended
+}
+
+// settle has all that waits sent, ends the agent, and checks that every record is there
+// once: by the ledger, whose numbers have no gap, in flows, and in the roll-ups.
+func (c *crash) settle() {
+	t := c.t
+	t.Helper()
+	until(t, "the spool is empty", func() bool {
+		s := c.agent.status()
+		return s.Forward != nil && s.Forward.Error == "" && s.Forward.Records == 0 && s.Forward.Acknowledged > 0
+	})
+	c.agent.stop()
+	one := func(what, sql string) uint64 {
+		return count(t, c.client, fmt.Sprintf("SELECT toUInt64(%s) FROM %s", what, sql))
+	}
+	records := one("sum(records)", "crash.ledger")
+	flushes := one("uniqExact(sequence)", "crash.ledger")
+	t.Logf("%d records of %d flushes", records, flushes)
+	if flushes < 10 || records < 1000 {
+		t.Errorf("only %d records of %d flushes", records, flushes)
+	}
+	for what, sql := range map[string]string{
+		"ledger rows that are there twice":                "(SELECT count() AS n FROM crash.ledger GROUP BY spool, sequence, iface HAVING n > 1)",
+		"flushes that are missing":                        "(SELECT max(sequence) - uniqExact(sequence) AS missing FROM crash.ledger GROUP BY spool HAVING missing > 0)",
+		"spools, but one":                                 "(SELECT spool FROM crash.ledger GROUP BY spool LIMIT 100 OFFSET 1)",
+		"records that were given up":                      "crash.ledger WHERE lost > 0",
+		"intervals of which flows has more or less":       "(SELECT batch, ts, count() AS n FROM crash.flows GROUP BY batch, ts) AS f FULL JOIN (SELECT batch, ts, sum(records) AS n FROM crash.ledger GROUP BY batch, ts) AS l USING (batch, ts) WHERE f.n != l.n",
+		"intervals of which flows has other packets":      "(SELECT batch, ts, sum(packets + reverse_packets) AS n FROM crash.flows GROUP BY batch, ts) AS f FULL JOIN (SELECT batch, ts, sum(metered) AS n FROM crash.ledger GROUP BY batch, ts) AS l USING (batch, ts) WHERE f.n != l.n",
+		"minutes of which the roll-up has something else": "(SELECT toStartOfMinute(ts) AS ts, count() AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows GROUP BY 1) AS f FULL JOIN (SELECT ts, sum(records) AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows_1m GROUP BY ts) AS m USING ts WHERE f.r != m.r OR f.p != m.p OR f.b != m.b",
+	} {
+		if n := one("count()", sql); n != 0 {
+			t.Errorf("%d %s", n, what)
+		}
+	}
+}
+
+// someTime waits for a random time in which much may happen.
+func someTime(most time.Duration) { time.Sleep(time.Duration(rand.Int64N(int64(most)))) }
+
+// TestCrashAgent kills the agent at random moments, under traffic.
+func TestCrashAgent(t *testing.T) {
+	c := newCrash(t)
+	for range crashes {
+		c.start()
+		someTime(1500 * time.Millisecond)
+		c.kill()
+	}
+	c.start()
+	c.settle()
+}
+
+// TestCrashServer kills ClickHouse at random moments, while the agent sends.
+func TestCrashServer(t *testing.T) {
+	c := newCrash(t)
+	c.start()
+	for range crashes {
+		someTime(time.Second)
+		outside(func() { c.server.kill(t) })
+	}
+	c.settle()
+}
+
+// TestCrashBoth kills both, each at its own random moments.
+func TestCrashBoth(t *testing.T) {
+	c := newCrash(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; i < crashes && !t.Failed(); i++ {
+			someTime(time.Second)
+			c.server.kill(t)
+		}
+	}()
+	for range crashes {
+		c.start()
+		someTime(1500 * time.Millisecond)
+		c.kill()
+	}
+	<-done
+	c.start()
+	c.settle()
+}
