@@ -96,7 +96,7 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	}
 	a, err := agent.New(agent.Config{
 		Host: live.host, Interval: live.interval, MaxFlows: live.maxFlows, Tracker: live.tracker,
-		Watch: live.watch(), Interfaces: live.interfaces(), Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
+		Watch: live.watch(), Interfaces: live.interfaces(), Counters: link.AllCounters, Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
 	})
 	if err != nil {
 		return usage("%w", err)
@@ -208,6 +208,7 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	if err != nil {
 		return nil, err
 	}
+	run, boot := time.Now(), bootID()
 	apply := l.applySchema || len(cfg.addr()) == 0
 	return exporter.Later(func(ctx context.Context) (exporter.Sink, error) {
 		if apply {
@@ -215,7 +216,7 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 				return nil, err
 			}
 		}
-		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{Version: versionString(), Endless: true, Report: report})
+		return clickhouse.NewSink(ctx, o, clickhouse.SinkOptions{Version: versionString(), Run: run, BootID: boot, Endless: true, Report: report})
 	}, report), nil
 }
 
