@@ -27,7 +27,7 @@ type audit struct {
 	now       time.Time
 	tolerance float64 // part of what the interface has counted
 	kept      int64   // rows of flows that are older have aged out: milliseconds since the epoch, 0 for none
-	lines     []auditLine
+	lines     []*auditLine
 	hidden    int // lines beyond the limit
 	sum       auditSum
 }

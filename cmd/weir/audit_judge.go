@@ -1,6 +1,9 @@
 package main
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // judge makes lines of rows, which come sorted by host, interface, interval and run. It
 // holds one interval, and one more until its successor is known.
@@ -46,7 +49,7 @@ type auditCounts struct {
 	rows, rowPackets                          uint64 // in flows
 	accounted                                 uint64 // of packets
 
-	// What is wrong, in the unit of the auditFinding.
+	// What is wrong, in the unit of the finding.
 	unseen, fewer, doubled, copies, differ, open uint64
 }
 
@@ -144,7 +147,8 @@ func (j *judge) endInterval() {
 	}
 	if i.ledgers == 0 {
 		// It was captured on, whatever has become of the ledger's row.
-		i.to = i.from + max(j.length, 1000)
+		const usual = 10_000 // flags of weir run
+		i.to = i.from + cmp.Or(j.length, j.hosts[i.host].length, usual)
 		if j.covered > 0 {
 			j.covered = max(j.covered, i.to)
 		}
