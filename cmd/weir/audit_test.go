@@ -35,8 +35,7 @@ func (b *books) exec(sql ...string) {
 	go func() { // that of the test may be in another network namespace
 		var errs []error
 		for _, q := range sql {
-			u := "http://" + s.HTTPAddr + "/?" + url.Values{"database": {b.o.Database}, "user": {s.User}, "password": {s.Password}, "mutations_sync": {"1"},
-				"async_insert": {"0"}, "insert_deduplicate": {"0"}}.Encode()
+			u := "http://" + s.HTTPAddr + "/?" + url.Values{"database": {b.o.Database}, "user": {s.User}, "password": {s.Password}, "mutations_sync": {"1"}}.Encode()
 			resp, err := http.Post(u, "text/plain", strings.NewReader(q))
 			if err != nil {
 				errs = append(errs, err)
@@ -75,7 +74,7 @@ func (b *books) ledger(host string, n int, change map[string]string) {
 	for _, name := range names {
 		values = append(values, row[name])
 	}
-	b.exec(fmt.Sprintf("INSERT INTO ledger (%s) VALUES (%s)", strings.Join(names, ", "), strings.Join(values, ", ")))
+	b.exec(fmt.Sprintf("INSERT INTO ledger (%s) SELECT %s", strings.Join(names, ", "), strings.Join(values, ", ")))
 }
 
 // flows writes rows of interval n with 10 packets each.
@@ -157,7 +156,12 @@ func TestAuditVerdicts(t *testing.T) {
 		{"unseen", func(h string) { b.both(h, nic("20"), 0); b.both(h, nic("40"), 1, 2); b.both(h, nic("20"), 3) },
 			[]string{"1 complete", "2 unseen: the NIC counted 40 more (37.74%)", "1 complete"}},
 		// A ring hands packets over late.
-		{"late", func(h string) { b.both(h, nic("30"), 0); b.both(h, nic("10"), 1); b.both(h, nic("5"), 2); b.both(h, nic("35"), 3) }, []string{"4 complete"}},
+		{"late", func(h string) {
+			b.both(h, nic("30"), 0)
+			b.both(h, nic("10"), 1)
+			b.both(h, nic("5"), 2)
+			b.both(h, nic("35"), 3)
+		}, []string{"4 complete"}},
 		{"nobody knows", func(h string) { b.both(h, map[string]string{"nic_packets_in": "0", "nic_packets_out": "0"}, 0, 1) }, []string{"2 complete"}},
 		{"super-packets", func(h string) { b.both(h, nic("1"), 0, 1) }, []string{"2 complete"}},
 		// A sink was slow.
@@ -178,7 +182,12 @@ func TestAuditVerdicts(t *testing.T) {
 				b.both(h, map[string]string{"batch": fmt.Sprint(500 + n), "octets": "3100"}, n)
 			}
 		}, []string{"3 complete"}},
-		{"flushes", func(h string) { b.both(h, number("15"), 0); b.both(h, number("16"), 1); b.both(h, number("20"), 5); b.both(h, number("22"), 6) },
+		{"flushes", func(h string) {
+			b.both(h, number("15"), 0)
+			b.both(h, number("16"), 1)
+			b.both(h, number("20"), 5)
+			b.both(h, number("22"), 6)
+		},
 			[]string{"2 complete", "0 gap: batches missing, 30.00s", "2 complete", "0 batches missing: sequence 17-19", "0 batches missing: sequence 21"}},
 		{"spools", func(h string) {
 			b.both(h, number("3"), 0)
