@@ -104,15 +104,19 @@ func (j *judge) row(r *auditRow) {
 		i.ahead += clampInt(r.nicPackets) - clampInt(r.packets) - clampInt(r.drops)
 	}
 	i.run = r.run
-	i.to = max(i.to, 1000*r.at+clampInt(r.length))
+	i.to = max(i.to, 1000*r.at+r.milliseconds())
 }
+
+// milliseconds is the length of a row's interval, of 139 years at the most: a server may
+// say anything.
+func (r *auditRow) milliseconds() int64 { return int64(min(r.length, 1<<42)) }
 
 // clampInt keeps what a server says from wrapping around in sums of some of it.
 func clampInt(n uint64) int64 { return int64(min(n, math.MaxInt64/8)) }
 
 // cover notes the time in which a row's interface was captured on, and a gap before it.
 func (j *judge) cover(i *auditInterval, r *auditRow) {
-	from, to := 1000*r.at, 1000*r.at+clampInt(r.length)
+	from, to := 1000*r.at, 1000*r.at+r.milliseconds()
 	if r.run != j.run && r.run > from && r.run < to {
 		from = r.run // the agent began within the interval
 	}
@@ -131,7 +135,7 @@ func (j *judge) why(r *auditRow, from int64) string {
 		}
 	}
 	switch {
-	case r.run == j.run, from-r.run > 2*clampInt(r.length): // it ran, and not on this interface
+	case r.run == j.run, from-r.run > 2*r.milliseconds(): // it ran, and not on this interface
 		return "interface not captured"
 	case r.boot != j.boot && r.boot != "" && j.boot != "":
 		return "host rebooted"

@@ -52,12 +52,44 @@ func (a *audit) filterBy(iface bool) (string, map[string]string) {
 	return filter, parameters
 }
 
-// readIntervals calls each for all rows of the ledger and all sums of flows, sorted by
-// host, interface, interval and run: what belongs together follows each other, so that
-// nothing is held here. The server sums flows up, since that leaves as many rows as
-// the ledger has; the ledger itself is one row for each interface and flush.
-func (a *audit) readIntervals(ctx context.Context, each func(*auditRow)) error {
+// rowsAtOnce is about how many rows of the ledger a question is about, unless one host
+// has more: the server holds them, some 400 octets each, to sort them.
+var rowsAtOnce uint64 = 1_000_000
+
+// readAll calls each for all rows of the ledger and all sums of flows, sorted by host,
+// interface, interval and run: what belongs together follows each other, so that
+// nothing is held here.
+func (a *audit) readAll(ctx context.Context, hosts map[string]hostSpan, each func(*auditRow)) error {
+	if a.host != "" {
+		return a.readIntervals(ctx, "", "", each)
+	}
+	from, rows := "", uint64(0)
+	for _, name := range slices.Sorted(maps.Keys(hosts)) {
+		if rows > 0 && rows+hosts[name].rows > rowsAtOnce {
+			if err := a.readIntervals(ctx, from, name, each); err != nil {
+				return err
+			}
+			from, rows = name, 0
+		}
+		rows += hosts[name].rows
+	}
+	return a.readIntervals(ctx, from, "", each)
+}
+
+// readIntervals asks for the hosts from one on to before another, "" for no end: hosts
+// that only flows knows are among them. The server sums flows up, since that leaves as
+// many rows as the ledger has; the ledger itself is one row for each interface and
+// flush.
+func (a *audit) readIntervals(ctx context.Context, fromHost, toHost string, each func(*auditRow)) error {
 	filter, parameters := a.filterBy(true)
+	if fromHost != "" {
+		filter += " AND host >= {from_host:String}"
+		parameters["from_host"] = fromHost
+	}
+	if toHost != "" {
+		filter += " AND host < {to_host:String}"
+		parameters["to_host"] = toHost
+	}
 	// The names differ from those of columns, which --host and --interface are compared with.
 	sql := fmt.Sprintf(`SELECT * FROM (
 SELECT toString(host) AS h, toString(iface) AS i, toInt64(toUnixTimestamp(ts)) AS t, toUInt8(1) AS l, toUnixTimestamp64Milli(run) AS r, toString(boot_id) AS b,
@@ -90,19 +122,20 @@ type hostSpan struct {
 	end    int64 // milliseconds since the epoch: of its last interval
 	length int64 // of that, milliseconds
 	live   bool  // an agent ran there, rather than a replay
+	rows   uint64
 }
 
 // readHosts returns all hosts that are in the ledger, whichever is asked for: who asks
 // for one that is not there learns which there are.
 func (a *audit) readHosts(ctx context.Context) (map[string]hostSpan, error) {
 	sql := "SELECT toString(host) AS h, max(toInt64(toUnixTimestamp(ts)) * 1000 + toInt64(interval_ms)), " +
-		"toInt64(argMax(interval_ms, ts)), max(toUnixTimestamp64Milli(run)) > 0 FROM " + a.reader.LedgerTable() + " WHERE " + a.filter + " GROUP BY h"
+		"toInt64(argMax(interval_ms, ts)), max(toUnixTimestamp64Milli(run)) > 0, count() FROM " + a.reader.LedgerTable() + " WHERE " + a.filter + " GROUP BY h"
 	hosts := map[string]hostSpan{}
 	err := a.reader.Query(ctx, sql, a.parameters(), maxAuditHosts, func(r clickhouse.Rows) error {
 		var name string
 		var h hostSpan
 		var live uint8
-		if err := r.Scan(&name, &h.end, &h.length, &live); err != nil {
+		if err := r.Scan(&name, &h.end, &h.length, &live, &h.rows); err != nil {
 			return err
 		}
 		h.live = live != 0

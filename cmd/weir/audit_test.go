@@ -55,6 +55,8 @@ func (b *books) exec(sql ...string) {
 	}
 }
 
+func quoted(s string) string { return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'" }
+
 func (b *books) ts(n int) string { return fmt.Sprint(b.at.Unix() + int64(10*n)) }
 
 // run is when an agent began, so many milliseconds after the first interval.
@@ -65,7 +67,7 @@ func (b *books) run(ms int64) string {
 // ledger writes the row of interval n: 33 packets, 30 of them in three records.
 func (b *books) ledger(host string, n int, change map[string]string) {
 	b.t.Helper()
-	row := map[string]string{"ts": b.ts(n), "host": "'" + host + "'", "iface": "'eth0'", "interval_ms": "10000", "batch": fmt.Sprint(100 + n), "records": "3",
+	row := map[string]string{"ts": b.ts(n), "host": quoted(host), "iface": "'eth0'", "interval_ms": "10000", "batch": fmt.Sprint(100 + n), "records": "3",
 		"packets": "33", "metered": "30", "octets": "3000", "not_ip": "map('arp', 2, 'excluded', 1)", "run": b.run(-5000), "boot_id": "'first boot'",
 		"nic_packets_in": "20", "nic_packets_out": "13"}
 	maps.Copy(row, change)
@@ -81,7 +83,7 @@ func (b *books) ledger(host string, n int, change map[string]string) {
 func (b *books) flows(host string, n, rows int) {
 	b.t.Helper()
 	b.exec(fmt.Sprintf("INSERT INTO flows (ts, host, iface, batch, src_port, packets, reverse_packets) "+
-		"SELECT %s, '%s', 'eth0', %d, number, 4, 6 FROM numbers(%d)", b.ts(n), host, 100+n, rows))
+		"SELECT %s, %s, 'eth0', %d, number, 4, 6 FROM numbers(%d)", b.ts(n), quoted(host), 100+n, rows))
 }
 
 // both writes intervals in which all is well.
@@ -273,7 +275,7 @@ func TestAuditOutput(t *testing.T) {
 	b := newBooks(t)
 	b.both("web1", map[string]string{"run": "0"}, 0, 1)
 	b.both("web1", map[string]string{"run": "0", "drops": "11", "nic_packets_in": "0", "nic_packets_out": "0"}, 2)
-	b.both(`ev\x1bil`, map[string]string{"run": "0", "iface": "'eth0'"}, 0)
+	b.both("ev\x1bil", map[string]string{"run": "0", "iface": "'eth0'"}, 0)
 	out, errOut, err := b.audit("--host", "web1")
 	if !errors.Is(err, errMissing) || errOut != "" {
 		t.Errorf("%v, %s", err, errOut)
@@ -303,6 +305,31 @@ web1  eth0       2020-05-17 12:00:20  12:00:30          1    33       30       2
 	}
 	if out, _, err := b.audit("--interface", "eth0", "--host", "web1", "--until", "2020-05-17 12:00:20"); err != nil || !strings.Contains(out, "2 intervals") {
 		t.Errorf("--until: %v\n%s", err, out)
+	}
+}
+
+// TestAuditAsksInParts holds that many rows, which are asked for a few hosts at a time,
+// have the same answer.
+func TestAuditAsksInParts(t *testing.T) {
+	b := newBooks(t)
+	for _, host := range []string{"a", "b b", `c'd\t{x`, "e"} {
+		b.both(host, nil, 0, 1, 3)
+	}
+	if got, _ := b.verdicts(`c'd\t{x`); len(got) == 0 || got[0] != "2 complete" {
+		t.Errorf("%q", got)
+	}
+	b.flows("B", 0, 1) // only flows knows them
+	b.flows("b c", 0, 1)
+	b.flows("z", 0, 1)
+	whole, _, err := b.audit("--all")
+	if !errors.Is(err, errMissing) || !strings.Contains(whole, "7 hosts, 7 interfaces, 15 intervals") {
+		t.Fatalf("%v\n%s", err, whole)
+	}
+	defer func(n uint64) { rowsAtOnce = n }(rowsAtOnce)
+	for _, rowsAtOnce = range []uint64{1, 6} {
+		if out, _, err := b.audit("--all"); !errors.Is(err, errMissing) || out != whole {
+			t.Errorf("%d at a time: %v\n%s\nwant\n%s", rowsAtOnce, err, out, whole)
+		}
 	}
 }
 
@@ -336,6 +363,25 @@ func TestAuditOfNothing(t *testing.T) {
 	b.exec("ALTER TABLE ledger DROP COLUMN lost")
 	if err := ask(); err == nil || !strings.Contains(err.Error(), "weir schema --apply") {
 		t.Errorf("an old ledger: %v", err)
+	}
+}
+
+// TestAuditOfNonsense holds that no number of a server's breaks the program.
+func TestAuditOfNonsense(t *testing.T) {
+	b := newBooks(t)
+	const most = "18446744073709551615"
+	huge := map[string]string{"run": "0"}
+	for _, name := range []string{"interval_ms", "records", "packets", "metered", "overflow", "drops", "lost", "spool", "sequence", "nic_packets_in", "nic_drops_in"} {
+		huge[name] = most
+	}
+	b.ledger("h", 0, huge)
+	b.ledger("h", 0, map[string]string{"run": "fromUnixTimestamp64Milli(toInt64(-1000000000000))", "nic_packets_out": most, "not_ip": "map('excluded', " + most + ", 'arp', 5)"})
+	b.flows("h", 0, 1)
+	b.ledger("h", 1, map[string]string{"sequence": "0", "spool": most, "lost": "5000"})
+	for _, output := range []string{"table", "json", "csv"} {
+		if out, _, err := b.audit("-o", output); !errors.Is(err, errMissing) || !strings.Contains(out, "records") {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
 
