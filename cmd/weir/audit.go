@@ -69,11 +69,11 @@ of the range: a host or an interface with nothing in the range is not known. Rep
 neither gaps nor counters of interfaces.
 
 Why --nic-tolerance: rings hand packets over in blocks, some milliseconds late, and an interface counts
-a packet at a time of its driver's choice. What one interval has too many is set off against
-what its neighbours have too few; the rest is "unseen" if it is more than this part of the packets that the
-interface has counted. An interface that counts a super-packet as one packet has too few: that is not judged.
-Packets that it dropped itself are in the columns nic_drops_in and nic_drops_out of --output json and csv, and
-are not judged: rx_dropped also counts packets that the capture has seen.
+a packet at a time of its driver's choice. What one interval has too many is set off against what its
+neighbours have too few; the rest is "unseen" if it is more than this part of the packets that the interface
+has counted, and more than pass in 60 ms. An interface that counts a super-packet as one packet has too few: that
+is not judged. Packets that it dropped itself are in the columns nic_drops_in and nic_drops_out of --output json
+and csv, and are not judged: rx_dropped also counts packets that the capture has seen.
 
 What it costs: the server reads the ledger of the range, and five columns of flows, and returns two rows for
 each interface and interval; a million rows of the ledger are asked for at a time. A thousand hosts with an

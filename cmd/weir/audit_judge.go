@@ -22,6 +22,7 @@ type judge struct {
 	covered, run int64
 	boot         string
 	length       int64 // of its last interval, milliseconds
+	ahead        int64 // how many packets more the interface had counted, all told, before the interval before
 }
 
 func newJudge(a *audit, hosts map[string]hostSpan, missing map[string][]missingFlushes) *judge {
@@ -158,27 +159,40 @@ func (j *judge) endInterval() {
 		}
 		i.run = j.run
 	}
-	if b := j.before; b != nil && b.run == i.run {
-		b.settle(i)
-	}
-	j.endBefore(false)
+	j.settle(i)
+	j.endBefore()
 	j.before = i
 }
 
-// settle sets off what one interval has too many against what the next one has too few.
-func (i *auditInterval) settle(next *auditInterval) {
-	switch {
-	case i.ahead > 0 && next.ahead < 0:
-		n := min(i.ahead, -next.ahead)
-		i.ahead, next.ahead = i.ahead-n, next.ahead+n
-	case i.ahead < 0 && next.ahead > 0:
-		n := min(-i.ahead, next.ahead)
-		i.ahead, next.ahead = i.ahead+n, next.ahead-n
+// late is how long packets may take from the interface's counter to the meter: until the
+// kernel hands their block over, and the rings are asked.
+const late = 60 // milliseconds
+
+// settle finds out how many packets the interface has counted in the interval before,
+// and the capture has never seen. What is merely late is ahead now and comes later: so
+// what counts is by how much the interface is ahead, all told, after that interval and
+// after the next one still, more than before both. Next is nil where none follows.
+func (j *judge) settle(next *auditInterval) {
+	b := j.before
+	if b == nil {
+		return
+	}
+	persists, nic := b.ahead+min(j.ahead, 0), b.counts.nicPackets // where the meter was first, the interface catches up
+	if next != nil && next.run == b.run {
+		persists += min(next.ahead, 0)
+		nic = max(nic, next.counts.nicPackets)
+		j.ahead = max(j.ahead+b.ahead, min(b.ahead, 0)) // an interface that counts super-packets falls behind for ever
+	} else {
+		j.ahead = 0
+	}
+	slack := max(j.a.tolerance, late/float64(max(b.to-b.from, late)))
+	if persists > 0 && float64(persists) > slack*float64(nic) {
+		b.counts.unseen = uint64(persists)
 	}
 }
 
-// endBefore judges the interval before this one; last says that none follows it.
-func (j *judge) endBefore(last bool) {
+// endBefore judges the interval before this one, which was settled.
+func (j *judge) endBefore() {
 	i := j.before
 	if i == nil {
 		return
@@ -188,7 +202,7 @@ func (j *judge) endBefore(last bool) {
 		j.line = nil
 		j.a.add(g)
 	}
-	found := i.judge(j.a, last)
+	found := i.judge(j.a)
 	j.a.sum.interval(i)
 	if l := j.line; l != nil && !j.a.all && l.found == found && l.reasons == i.reasons {
 		l.to = max(l.to, i.to)
@@ -201,7 +215,7 @@ func (j *judge) endBefore(last bool) {
 }
 
 // judge returns what is to be said of an interval.
-func (i *auditInterval) judge(a *audit, last bool) (found auditFinding) {
+func (i *auditInterval) judge(a *audit) (found auditFinding) {
 	c := &i.counts
 	set := func(f auditFinding, n uint64) {
 		if n > 0 {
@@ -231,10 +245,7 @@ func (i *auditInterval) judge(a *audit, last bool) (found auditFinding) {
 		found |= foundDiffer
 	}
 	const ofTables = foundNoLedger | foundMissing | foundDoubled | foundDiffer
-	if i.ahead > 0 && float64(i.ahead) > a.tolerance*float64(c.nicPackets) && (!last || i.to <= a.span.to.UnixMilli()) {
-		c.unseen = uint64(i.ahead)
-		found |= foundUnseen
-	}
+	set(foundUnseen, c.unseen)
 	young := a.now.UnixMilli()-i.to < 2*max(i.to-i.from, 1000)
 	switch {
 	case young && found&(ofTables|foundUnseen) != 0:
@@ -252,7 +263,11 @@ func (i *auditInterval) judge(a *audit, last bool) (found auditFinding) {
 
 // endInterface is called when all intervals of an interface are there.
 func (j *judge) endInterface() {
-	j.endBefore(true)
+	if b := j.before; b != nil && b.to <= j.a.span.to.UnixMilli() { // else what follows is beyond the range
+		j.settle(nil)
+	}
+	j.endBefore()
+	j.ahead = 0
 	j.line, j.covered, j.run, j.boot, j.length = nil, 0, 0, "", 0
 }
 

@@ -164,6 +164,14 @@ func TestAuditVerdicts(t *testing.T) {
 			b.both(h, nic("5"), 2)
 			b.both(h, nic("35"), 3)
 		}, []string{"4 complete"}},
+		// Traffic begins and is as late at the end of each interval, until it ends.
+		{"later", func(h string) {
+			b.both(h, nil, 0)
+			b.both(h, nic("21"), 1) // one packet of 33 is on its way, and then of 8000
+			for n := range 4 {
+				b.both(h, map[string]string{"packets": "8000", "metered": "30", "not_ip": "map('arp', 7970)", "nic_packets_in": []string{"8030", "7990", "8000", "7956"}[n]}, n+2)
+			}
+		}, []string{"6 complete"}},
 		{"nobody knows", func(h string) { b.both(h, map[string]string{"nic_packets_in": "0", "nic_packets_out": "0"}, 0, 1) }, []string{"2 complete"}},
 		{"super-packets", func(h string) { b.both(h, nic("1"), 0, 1) }, []string{"2 complete"}},
 		// A sink was slow.
