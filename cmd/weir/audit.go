@@ -41,8 +41,8 @@ func newAuditCommand(server func() (clickhouse.Options, error)) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Say whether all that was captured is in ClickHouse, once",
-		Long: `Audit compares, interval by interval, the ledger (what became of each packet) with the rows
-of flows, and with what the interface has counted itself. Successive intervals of an interface with
+		Long: `Audit compares, interval by interval, the ledger (what became of each packet) with the rows of
+flows, and with what the interface has counted itself. Successive intervals of an interface with
 the same verdict are one line. Times are UTC.
 
 Verdicts, and whether something is missing then (exit status 1):
@@ -63,22 +63,24 @@ Verdicts, and whether something is missing then (exit status 1):
   gap                   between two intervals: the agent was not running, the host was rebooted, or
                         the interface was not captured; for a host, nothing since (missing)
 
-An agent that begins anew within an interval adds to it, and so does a clock that is set back: what
-both wrote is summed up. A pause of less than a second is no gap. Gaps are looked for between intervals
-of the range: a host or an interface with nothing in the range is not known. Replayed captures have
-neither gaps nor counters of interfaces.
+An agent that begins anew within an interval adds to it, and so does a clock that is set back:
+what both wrote is summed up. A pause of less than a second is no gap. Gaps are looked for
+between intervals of the range: a host or an interface with nothing in the range is not known.
+Replayed captures have neither gaps nor counters of interfaces.
 
-Why --nic-tolerance: rings hand packets over in blocks, some milliseconds late, and an interface counts
-a packet at a time of its driver's choice. What one interval has too many is set off against what its
-neighbours have too few; the rest is "unseen" if it is more than this part of the packets that the interface
-has counted, and more than pass in 60 ms. An interface that counts a super-packet as one packet has too few: that
-is not judged. Packets that it dropped itself are in the columns nic_drops_in and nic_drops_out of --output json
-and csv, and are not judged: rx_dropped also counts packets that the capture has seen.
+Why --nic-tolerance: rings hand packets over in blocks, some milliseconds late, and an interface
+counts a packet at a time of its driver's choice. What one interval has too many is set off
+against what its neighbours have too few; the rest is "unseen" if it is more than this part of
+the packets that the interface has counted, and more than pass in 60 ms. An interface that
+counts a super-packet as one packet has too few: that is not judged. Packets that it dropped
+itself are in the columns nic_drops_in and nic_drops_out of --output json and csv, and are not
+judged: rx_dropped also counts packets that the capture has seen.
 
-What it costs: the server reads the ledger of the range, and five columns of flows, and returns two rows for
-each interface and interval; a million rows of the ledger are asked for at a time. A thousand hosts with an
-interface and intervals of 10 s have 360,000 an hour, which take two cores some ten seconds, and nine million a
-day. It reads only, whatever the user's rights, and an answer is bounded at 50 million rows.
+What it costs: the server reads the ledger of the range, and five columns of flows, and returns
+two rows for each interface and interval; a million rows of the ledger are asked for at a time.
+A thousand hosts with an interface and intervals of 10 s have 360,000 an hour, which take two
+cores some ten seconds, and nine million a day. It reads only, whatever the user's rights, and
+an answer is bounded at 50 million rows.
 
 Exit status: 0 nothing is missing, 1 something is, or the question failed, 2 wrong usage.`,
 		Example: `  weir audit                                    the last hour
