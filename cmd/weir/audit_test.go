@@ -1,13 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -16,103 +11,6 @@ import (
 	"weir/exporter/clickhouse"
 	"weir/exporter/clickhouse/local/localtest"
 )
-
-// books are a ledger and flows that a test writes itself: what an agent has written, and
-// what nobody should have.
-type books struct {
-	t  *testing.T
-	o  clickhouse.Options
-	at time.Time // the first interval
-}
-
-func newBooks(t *testing.T) *books { return &books{t, server(t), noon} }
-
-// exec runs statements that the program cannot.
-func (b *books) exec(sql ...string) {
-	b.t.Helper()
-	s := localtest.Start(b.t)
-	result := make(chan error)
-	go func() { // that of the test may be in another network namespace
-		var errs []error
-		for _, q := range sql {
-			u := "http://" + s.HTTPAddr + "/?" + url.Values{"database": {b.o.Database}, "user": {s.User}, "password": {s.Password}, "mutations_sync": {"1"}}.Encode()
-			resp, err := http.Post(u, "text/plain", strings.NewReader(q))
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			said, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				err = fmt.Errorf("%s: %s", q, bytes.TrimSpace(said))
-			}
-			errs = append(errs, err)
-		}
-		result <- errors.Join(errs...)
-	}()
-	if err := <-result; err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func quoted(s string) string { return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'" }
-
-func (b *books) ts(n int) string { return fmt.Sprint(b.at.Unix() + int64(10*n)) }
-
-// run is when an agent began, so many milliseconds after the first interval.
-func (b *books) run(ms int64) string {
-	return fmt.Sprintf("fromUnixTimestamp64Milli(toInt64(%d))", b.at.UnixMilli()+ms)
-}
-
-// ledger writes the row of interval n: 33 packets, 30 of them in three records.
-func (b *books) ledger(host string, n int, change map[string]string) {
-	b.t.Helper()
-	row := map[string]string{"ts": b.ts(n), "host": quoted(host), "iface": "'eth0'", "interval_ms": "10000", "batch": fmt.Sprint(100 + n), "records": "3",
-		"packets": "33", "metered": "30", "octets": "3000", "not_ip": "map('arp', 2, 'excluded', 1)", "run": b.run(-5000), "boot_id": "'first boot'",
-		"nic_packets_in": "20", "nic_packets_out": "13"}
-	maps.Copy(row, change)
-	names := slices.Sorted(maps.Keys(row))
-	var values []string
-	for _, name := range names {
-		values = append(values, row[name])
-	}
-	b.exec(fmt.Sprintf("INSERT INTO ledger (%s) SELECT %s", strings.Join(names, ", "), strings.Join(values, ", ")))
-}
-
-// flows writes rows of interval n with 10 packets each.
-func (b *books) flows(host string, n, rows int) {
-	b.t.Helper()
-	b.exec(fmt.Sprintf("INSERT INTO flows (ts, host, iface, batch, src_port, packets, reverse_packets) "+
-		"SELECT %s, %s, 'eth0', %d, number, 4, 6 FROM numbers(%d)", b.ts(n), quoted(host), 100+n, rows))
-}
-
-// both writes intervals in which all is well.
-func (b *books) both(host string, change map[string]string, ns ...int) {
-	b.t.Helper()
-	for _, n := range ns {
-		b.ledger(host, n, change)
-		b.flows(host, n, 3)
-	}
-}
-
-// audit asks about all that the test has written.
-func (b *books) audit(args ...string) (stdout, stderr string, err error) {
-	return execute(newAuditCommand(func() (clickhouse.Options, error) { return b.o, nil }),
-		append([]string{"--since", "2020-05-17", "--until", "2020-05-18"}, args...)...)
-}
-
-// verdicts returns what is said of a host, with the number of intervals: "2 complete".
-func (b *books) verdicts(host string, args ...string) (all []string, err error) {
-	b.t.Helper()
-	out, _, err := b.audit(append([]string{"--host", host, "--output", "json"}, args...)...)
-	if err != nil && !errors.Is(err, errMissing) {
-		b.t.Fatalf("%s: %v", host, err)
-	}
-	for _, o := range objects(b.t, out) {
-		all = append(all, fmt.Sprint(o["intervals"], " ", o["verdict"]))
-	}
-	return all, err
-}
 
 func TestAuditVerdicts(t *testing.T) {
 	b := newBooks(t)
@@ -207,7 +105,7 @@ func TestAuditVerdicts(t *testing.T) {
 		}, []string{"4 complete"}},
 		// Captures that were replayed, with pauses between them.
 		{"replay", func(h string) {
-			b.both(h, map[string]string{"run": "0", "boot_id": "''", "nic_packets_in": "0", "nic_packets_out": "0"}, 0, 7, 100)
+			b.both(h, map[string]string{"run": replayed, "boot_id": "''", "nic_packets_in": "0", "nic_packets_out": "0"}, 0, 7, 100)
 		}, []string{"3 complete"}},
 		{"all at once", func(h string) { b.ledger(h, 0, map[string]string{"drops": "1", "overflow": "2"}); b.flows(h, 0, 2) },
 			[]string{"1 records missing: 1; dropped: 1 packets (2.94%); overflow: 2 packets without detail"}},
@@ -235,17 +133,17 @@ func TestAuditVerdicts(t *testing.T) {
 // TestAuditExit holds what is missing, and what is not, by the exit status.
 func TestAuditExit(t *testing.T) {
 	b := newBooks(t)
-	replay := map[string]string{"run": "0"}
+	replay := map[string]string{"run": replayed}
 	b.both("fine", replay, 0, 1)
-	b.both("full", map[string]string{"run": "0", "overflow": "9"}, 0)
-	b.both("dropped", map[string]string{"run": "0", "drops": "1"}, 0)
+	b.both("full", map[string]string{"run": replayed, "overflow": "9"}, 0)
+	b.both("dropped", map[string]string{"run": replayed, "drops": "1"}, 0)
 	for host, want := range map[string]error{"fine": nil, "full": nil, "dropped": errMissing} {
 		if _, err := b.verdicts(host); !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
 	for _, tolerance := range []string{"0.5", "40%"} {
-		b.both("slack"+tolerance, map[string]string{"run": "0", "nic_packets_in": "40"}, 0)
+		b.both("slack"+tolerance, map[string]string{"run": replayed, "nic_packets_in": "40"}, 0)
 		if got, err := b.verdicts("slack"+tolerance, "--nic-tolerance", tolerance); err != nil {
 			t.Errorf("%q, %v", got, err)
 		}
@@ -254,6 +152,7 @@ func TestAuditExit(t *testing.T) {
 	b.at = time.Now().Truncate(10 * time.Second)
 	b.ledger("new", 0, nil)
 	b.flows("new", -1, 2)
+	b.write()
 	out, _, err := execute(newAuditCommand(func() (clickhouse.Options, error) { return b.o, nil }), "--host", "new", "-o", "csv", "--all")
 	if err != nil || strings.Count(out, "on its way") != 2 {
 		t.Errorf("%v: %s", err, out)
@@ -263,7 +162,7 @@ func TestAuditExit(t *testing.T) {
 // TestAuditAgedOut holds that rows which a table has forgotten are not missing.
 func TestAuditAgedOut(t *testing.T) {
 	b := newBooks(t)
-	b.ledger("h", 0, map[string]string{"run": "0"})
+	b.ledger("h", 0, map[string]string{"run": replayed})
 	b.exec("INSERT INTO flows (ts, host) VALUES (1589800000, 'other')") // on the next day
 	if got, err := b.verdicts("h"); err != nil || len(got) != 1 || got[0] != "1 aged out" {
 		t.Errorf("the day is gone: %q, %v", got, err)
@@ -281,9 +180,9 @@ func TestAuditAgedOut(t *testing.T) {
 func TestAuditOutput(t *testing.T) {
 	t.Setenv("LC_ALL", "C.UTF-8")
 	b := newBooks(t)
-	b.both("web1", map[string]string{"run": "0"}, 0, 1)
-	b.both("web1", map[string]string{"run": "0", "drops": "11", "nic_packets_in": "0", "nic_packets_out": "0"}, 2)
-	b.both("ev\x1bil", map[string]string{"run": "0", "iface": "'eth0'"}, 0)
+	b.both("web1", map[string]string{"run": replayed}, 0, 1)
+	b.both("web1", map[string]string{"run": replayed, "drops": "11", "nic_packets_in": "0", "nic_packets_out": "0"}, 2)
+	b.both("ev\x1bil", map[string]string{"run": replayed, "iface": "'eth0'"}, 0)
 	out, errOut, err := b.audit("--host", "web1")
 	if !errors.Is(err, errMissing) || errOut != "" {
 		t.Errorf("%v, %s", err, errOut)
@@ -368,6 +267,7 @@ func TestAuditOfNothing(t *testing.T) {
 	if err := ask("--until", "now"); err == nil || !strings.Contains(err.Error(), "--since") {
 		t.Errorf("--until alone: %v", err)
 	}
+	b.write()
 	b.exec("ALTER TABLE ledger DROP COLUMN lost")
 	if err := ask(); err == nil || !strings.Contains(err.Error(), "weir schema --apply") {
 		t.Errorf("an old ledger: %v", err)
@@ -378,7 +278,7 @@ func TestAuditOfNothing(t *testing.T) {
 func TestAuditOfNonsense(t *testing.T) {
 	b := newBooks(t)
 	const most = "18446744073709551615"
-	huge := map[string]string{"run": "0"}
+	huge := map[string]string{"run": replayed}
 	for _, name := range []string{"interval_ms", "records", "packets", "metered", "overflow", "drops", "lost", "spool", "sequence", "nic_packets_in", "nic_drops_in"} {
 		huge[name] = most
 	}
@@ -396,7 +296,7 @@ func TestAuditOfNonsense(t *testing.T) {
 // TestAuditReadsOnly has a user ask who may do nothing but read.
 func TestAuditReadsOnly(t *testing.T) {
 	b := newBooks(t)
-	b.both("web1", map[string]string{"run": "0"}, 0)
+	b.both("web1", map[string]string{"run": replayed}, 0)
 	s := localtest.Start(t)
 	b.o.User, b.o.Password = s.Reader, s.ReaderPassword
 	if out, _, err := b.audit(); err != nil || !strings.Contains(out, "complete") {
