@@ -43,6 +43,10 @@ type Config struct {
 	// done; link.Watch is one.
 	Watch      func(ctx context.Context, fn func(link.Event)) error
 	Interfaces Interfaces
+	// Counters returns what all interfaces have counted, by their indexes; it is called
+	// once an interval, and when interfaces are opened and closed. link.AllCounters is
+	// one, nil leaves the ledger without them.
+	Counters func() (map[int]link.Counters, error)
 
 	// Exclude says of a record that it is not to be exported, nil of none. Its packets
 	// are in the ledger as excluded.
@@ -87,6 +91,7 @@ type Agent struct {
 	leaving    []*port       // their rings end or have ended, their last interval is to come
 	troubles   map[int]*trouble
 	gone       flows.Ledger // of the ports that are forgotten
+	uncounted  time.Time    // when it was said last that the interfaces' counters cannot be read
 
 	known   map[int]link.Link // the manager's
 	stale   map[int]link.Link // the manager's: those that the watch has not told of since it began anew

@@ -184,39 +184,48 @@ func (a *Agent) adjust() time.Duration {
 		}
 	}
 	a.mu.Unlock()
+	var ending, opened []*port
 	for i, p := range ports {
 		l, ok := wanted[i]
 		if (!ok || how.Settings(l) != p.settings) && !p.ending {
 			if _, there := a.known[i]; there {
-				p.end()
+				ending = append(ending, p)
 			} // else its rings find out, and read all there was before
 		}
+	}
+	a.countTo(ending)
+	for _, p := range ending {
+		p.end()
 	}
 	next := time.Hour
 	for _, l := range links {
 		if _, ok := wanted[l.Index]; !ok || ports[l.Index] != nil {
 			continue
 		}
-		if wait := a.open(how, l); wait < next {
-			next = wait
+		p, wait := a.open(how, l)
+		if p != nil {
+			opened = append(opened, p)
 		}
+		next = min(next, wait)
 	}
+	a.countFrom(opened)
 	return next
 }
 
-// open begins to capture on an interface. It returns when to try again.
-func (a *Agent) open(how Interfaces, l link.Link) time.Duration {
+// open begins to capture on an interface. It returns the port, nil if it cannot be
+// opened, and when to try again.
+func (a *Agent) open(how Interfaces, l link.Link) (*port, time.Duration) {
 	a.mu.Lock()
 	t := a.troubles[l.Index]
 	a.mu.Unlock()
 	if t != nil {
 		if wait := time.Until(t.again); wait > 0 {
-			return wait
+			return nil, wait
 		}
 	}
 	sources, err := how.Open(l)
 	if err != nil {
-		return a.trouble(l, t, err)
+		return nil, a.trouble(l, t, err)
 	}
 	p := &port{since: time.Now(), before: t, link: l, sources: sources, tracker: flows.NewTracker(a.cfg.Tracker),
 		tables: make(chan *flows.Table, 2*len(sources)+2), settings: how.Settings(l)}
@@ -249,7 +258,7 @@ func (a *Agent) open(how Interfaces, l link.Link) time.Duration {
 		}()
 	}
 	a.cfg.Log.Info("capturing", "interface", l.Name, "rings", len(rings))
-	return time.Hour
+	return p, time.Hour
 }
 
 // trouble notes why an interface cannot be captured on; it says so when the reason is
@@ -288,8 +297,14 @@ func (a *Agent) leave(p *port) {
 	}
 	again := a.ports[p.link.Index] != nil
 	a.mu.Unlock()
-	p.end() // the others of a fanout group
 	name, err := *p.name.Load(), p.failure()
+	switch {
+	case errors.Is(err, capture.ErrLinkGone):
+		p.countNoMore()
+	case p.nicEnd.Load() == nil:
+		a.countTo([]*port{p})
+	}
+	p.end() // the others of a fanout group
 	switch {
 	case err == nil:
 		a.cfg.Log.Info("no longer capturing", "interface", name)
@@ -313,6 +328,7 @@ func (a *Agent) endAll() {
 	a.mu.Lock()
 	ports := slices.Concat(a.leaving, slices.Collect(maps.Values(a.ports)))
 	a.mu.Unlock()
+	a.countTo(ports)
 	for _, p := range ports {
 		p.end()
 	}

@@ -123,27 +123,29 @@ func (r *ring) answer() (f filled, spare *flows.Table, ended bool) {
 // what says otherwise.
 type port struct {
 	since                    time.Time
-	before                   *trouble                     // why it could not be opened before; the manager's
-	link                     link.Link                    // as it was opened
-	name                     atomic.Pointer[string]       // as it is called now
-	rings                    []*ring                      // those that have ended are gone from it
-	sources                  []capture.Source             // of all rings there ever were
-	tracker                  *flows.Tracker               // the tracking goroutine's
-	stats                    capture.Stats                // when the last interval was cut
-	part                     filled                       // of this interval: see Agent.collect
-	tables                   chan *flows.Table            // empty ones
-	ledger                   atomic.Pointer[flows.Ledger] // of all intervals up to now
-	records                  atomic.Uint64                // made of those intervals
-	size                     atomic.Int64                 // flows in the last interval
-	begun                    uint64                       // flows up to the last interval; the tracking goroutine's
-	lost                     flows.Ledger                 // drops and overflow that nothing was said of yet
-	said                     time.Time                    // when something was
-	excluded, excludedOctets atomic.Uint64                // of those metered, by Config.Exclude
-	settings                 string                       // what it was opened with
-	end                      func()                       // has all rings end; the manager's
-	ending                   bool                         // it was called
-	left                     bool                         // Agent.leave was; the manager's
-	err                      atomic.Pointer[error]        // why the first ring ended that did
+	before                   *trouble                      // why it could not be opened before; the manager's
+	link                     link.Link                     // as it was opened
+	name                     atomic.Pointer[string]        // as it is called now
+	rings                    []*ring                       // those that have ended are gone from it
+	sources                  []capture.Source              // of all rings there ever were
+	tracker                  *flows.Tracker                // the tracking goroutine's
+	stats                    capture.Stats                 // when the last interval was cut
+	nic                      atomic.Pointer[link.Counters] // of the interface likewise; nil if nobody knows
+	nicEnd                   atomic.Pointer[link.Counters] // of the interface when the rings were told to end; nil before
+	part                     filled                        // of this interval: see Agent.collect
+	tables                   chan *flows.Table             // empty ones
+	ledger                   atomic.Pointer[flows.Ledger]  // of all intervals up to now
+	records                  atomic.Uint64                 // made of those intervals
+	size                     atomic.Int64                  // flows in the last interval
+	begun                    uint64                        // flows up to the last interval; the tracking goroutine's
+	lost                     flows.Ledger                  // drops and overflow that nothing was said of yet
+	said                     time.Time                     // when something was
+	excluded, excludedOctets atomic.Uint64                 // of those metered, by Config.Exclude
+	settings                 string                        // what it was opened with
+	end                      func()                        // has all rings end; the manager's
+	ending                   bool                          // it was called
+	left                     bool                          // Agent.leave was; the manager's
+	err                      atomic.Pointer[error]         // why the first ring ended that did
 }
 
 // Stats returns the counts of all rings. It may be called from any goroutine.

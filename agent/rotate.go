@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"weir/capture/link"
 	"weir/flows"
 )
 
@@ -57,6 +58,10 @@ func (a *Agent) rotate(ctx context.Context) error {
 			}
 		}
 		watched := a.watchers.any()
+		var counters map[int]link.Counters
+		if due && !final {
+			counters = a.counters()
+		}
 		if due || watched {
 			a.collect(watched, now.Sub(second))
 			second = now
@@ -72,14 +77,14 @@ func (a *Agent) rotate(ctx context.Context) error {
 				return a.abandon(ctx, &intervals)
 			}
 			start, end := intervals.last(now)
-			a.spans <- a.span(start, end, true) // has room: the tracker was idle
+			a.spans <- a.span(start, end, true, nil) // has room: the tracker was idle
 			return nil
 		}
 		start, end, set := intervals.cut(now)
 		if set {
 			a.cfg.Log.Warn("the clock was set", "interval", start.UTC(), "now", now.UTC())
 		}
-		a.spans <- a.span(start, end, false)
+		a.spans <- a.span(start, end, false, counters)
 	}
 }
 
@@ -88,7 +93,7 @@ func (a *Agent) abandon(ctx context.Context, i *intervals) error {
 	<-a.drained
 	a.collect(false, 0)
 	start, end := i.last(time.Now())
-	a.span(start, end, true)
+	a.span(start, end, true, nil)
 	return context.Cause(ctx)
 }
 
@@ -220,8 +225,9 @@ func (p *port) add(sum *filled, f filled) {
 	p.recycle(f.table)
 }
 
-// span makes an interval of what was collected.
-func (a *Agent) span(start, end time.Time, final bool) *span {
+// span makes an interval of what was collected, and of what the interfaces have counted
+// themselves.
+func (a *Agent) span(start, end time.Time, final bool, counters map[int]link.Counters) *span {
 	s := &span{start: start.UnixNano(), end: end.UnixNano()}
 	for _, p := range a.all() {
 		if p.part.table == nil {
@@ -232,6 +238,7 @@ func (a *Agent) span(start, end time.Time, final bool) *span {
 		stats := p.Stats()
 		c.ledger.Drops = since(stats.Drops, p.stats.Drops)
 		c.ledger.Freezes = since(stats.Freezes, p.stats.Freezes)
+		c.ledger.NIC = p.countUpTo(counters)
 		if c.final {
 			// What was on its way when the ring was closed is lost, too.
 			c.ledger.Drops += stats.Received - min(stats.Received, stats.Drops+stats.Packets)

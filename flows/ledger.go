@@ -18,7 +18,8 @@ type Ledger struct {
 
 // NIC is what an interface counted in an interval, in the kernel's words (struct
 // rtnl_link_stats64, include/uapi/linux/if_link.h). Octets include the link layer, and a
-// super-packet may be one packet.
+// super-packet may be one packet. On loopback, where each packet is sent and received and
+// is metered once, only what was received is there.
 type NIC struct {
 	PacketsIn, PacketsOut uint64 // rx_packets, tx_packets
 	OctetsIn, OctetsOut   uint64 // rx_bytes, tx_bytes

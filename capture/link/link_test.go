@@ -242,9 +242,12 @@ func TestVLAN(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(vlan(f, false))
 	f.Add(vlan(f, true))
+	f.Add(statistics(f, 24*8))
+	f.Add(statistics(f, 20))
 	f.Add([]byte{2, 24, 0, 0, 1, 0, 0, 0, 8, 0, 1, 0, 192, 0, 2, 1})
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		_, _ = decodeLink(b)
 		_, _, _ = decodeAddress(b)
+		_, _, _, _ = decodeCounters(b)
 	})
 }

@@ -77,6 +77,7 @@ func newRootCommand(started func()) *cobra.Command {
   weir demo      sees it at work within a minute, on a ClickHouse of its own
   weir replay    makes flows of capture files
   weir query     asks ClickHouse who talked to whom
+  weir audit     says whether all of it is there, once
   weir record    writes an interface's packets to a capture file
   weir interfaces lists what can be captured, and why not
   weir schema    prints, applies or checks the tables`,
@@ -102,6 +103,7 @@ func newRootCommand(started func()) *cobra.Command {
 		newDemoCommand(&cfg),
 		newReplayCommand(&cfg),
 		newQueryCommand(cfg.clickhouse),
+		newAuditCommand(cfg.clickhouse),
 		newRecordCommand(),
 		newInterfacesCommand(),
 		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }),

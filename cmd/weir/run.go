@@ -97,7 +97,7 @@ func runAgent(cmd *cobra.Command, cfg *config) error {
 	}
 	a, err := agent.New(agent.Config{
 		Host: live.host, Interval: live.interval, MaxFlows: live.maxFlows, Tracker: live.tracker,
-		Watch: live.watch(), Interfaces: live.interfaces(), Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
+		Watch: live.watch(), Interfaces: live.interfaces(), Counters: link.AllCounters, Exclude: exclude, Sink: sink, Log: log, Grace: live.grace,
 	})
 	if err != nil {
 		return usage("%w", err)

@@ -292,6 +292,10 @@ func TestRunEndToEnd(t *testing.T) {
 	if answer.code != exitOK {
 		t.Fatal(answer.stderr)
 	}
+	until := time.Unix(int64(count(t, o, "SELECT toUInt64(max(ts)) FROM run_end_to_end.ledger"))+1, 0).UTC().Format(time.RFC3339)
+	if r := weir(t, nil, append(flags[:len(flags)-2:len(flags)-2], "audit", "--until", until, "--since", "1h")...); r.code != exitOK || strings.Count(r.stdout, "  complete\n") != 3 {
+		t.Errorf("weir audit: %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	got := tuples(t, answer.stdout, "")
 	want := map[tuple]traffic{}
 	for port := range before {

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"weir/exporter/clickhouse"
@@ -123,14 +122,4 @@ func (l *liveConfig) ownSpool(dir string) error {
 		return err
 	}
 	return spool.Chown(dir, uid, gid)
-}
-
-// bootID is the kernel's name for this boot of the host (random(4)); empty where it does not
-// tell.
-func bootID() string {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil || len(text) > 64 {
-		return ""
-	}
-	return strings.TrimSpace(string(text))
 }

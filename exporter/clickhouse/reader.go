@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -85,13 +86,21 @@ type Rows interface {
 	Totals(dest ...any) error
 }
 
+// parameterEscaper writes a value as the server reads one: as in a line of TabSeparated
+// (ReplaceQueryParameterVisitor in its sources). The driver sees to the quotes around it.
+var parameterEscaper = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`)
+
 // Query asks for at most rows rows of flows, with values for the parameters that the
 // statement names as {name:Type}, and calls each for every row. Then, if end is
 // not nil, it calls end, which may ask for the totals.
 func (r *Reader) Query(ctx context.Context, sql string, parameters map[string]string, rows uint64, each, end func(Rows) error) (err error) {
 	ctx, cancel := r.deadline(ctx)
 	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(r.settings(rows)), clickhouse.WithParameters(parameters))
+	escaped := make(map[string]string, len(parameters))
+	for name, value := range parameters {
+		escaped[name] = parameterEscaper.Replace(value)
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(r.settings(rows)), clickhouse.WithParameters(escaped))
 	answer, err := r.conn.Query(ctx, sql)
 	if err != nil {
 		return r.explain("query", flowsTable, err)

@@ -5,6 +5,7 @@ package table
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -24,6 +25,7 @@ const (
 	Duration             // time.Duration: 1.25s
 	Percent              // float64, 0..1: 12.5%
 	Bar                  // float64, 0..1: a bar in proportion
+	Number               // uint64, exactly: 3412; nil where it is not known: -
 )
 
 // Column is one column of a table.
@@ -71,6 +73,11 @@ func (t *Table) format(k Kind, v any) cell {
 	switch k {
 	case Count:
 		return cell{text: string(AppendCount(nil, v.(uint64)))}
+	case Number:
+		if v == nil {
+			return cell{text: "-"}
+		}
+		return cell{text: strconv.FormatUint(v.(uint64), 10)}
 	case Bytes:
 		return cell{text: string(AppendBytes(nil, v.(uint64)))}
 	case Rate:

@@ -144,3 +144,18 @@ func TestLocale(t *testing.T) {
 		}
 	}
 }
+
+func TestNumber(t *testing.T) {
+	tb := New(Screen{ASCII: true}, Column{"records", Number}, Column{"what", Text})
+	tb.Row(uint64(math.MaxUint64), "all")
+	tb.Row(uint64(1000), "some")
+	tb.Row(nil, "unknown")
+	var sb strings.Builder
+	if _, err := tb.WriteTo(&sb); err != nil {
+		t.Fatal(err)
+	}
+	want := "             records  what\n18446744073709551615  all\n                1000  some\n                   -  unknown\n"
+	if sb.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", sb.String(), want)
+	}
+}
