@@ -14,12 +14,6 @@ type later struct {
 	sink   Sink
 }
 
-// Pauses between attempts to open a sink double from the first to the longest.
-const (
-	firstPause = 200 * time.Millisecond
-	maxPause   = 10 * time.Second
-)
-
 // Later returns a sink that opens another when there is something to write, and tries
 // until that succeeds. report is told why it fails, each reason once in a row, and
 // nil when it has succeeded after that.
@@ -29,7 +23,8 @@ func Later(open func(context.Context) (Sink, error), report func(error)) Sink {
 
 func (l *later) ready(ctx context.Context) error {
 	said := ""
-	for pause := firstPause; l.sink == nil; pause = min(2*pause, maxPause) {
+	var pauses Backoff
+	for l.sink == nil {
 		sink, err := l.open(ctx)
 		if err == nil {
 			l.sink = sink
@@ -43,7 +38,7 @@ func (l *later) ready(ctx context.Context) error {
 			l.report(err)
 		}
 		select {
-		case <-time.After(pause):
+		case <-time.After(pauses.Next()):
 		case <-ctx.Done():
 			return err
 		}
