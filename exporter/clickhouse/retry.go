@@ -28,7 +28,7 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 		}
 		// ctx breaks connections when it ends, which may be seen before bounded is told.
 		if ctx.Err() == nil && bounded.Err() == nil {
-			if !retryable(err) && !s.options.Endless {
+			if !retryable(err) && !s.conn.elsewhere(err) && !s.options.Endless {
 				return err
 			}
 			last = err

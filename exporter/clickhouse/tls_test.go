@@ -38,13 +38,13 @@ func TestTLS(t *testing.T) {
 	}()
 	front := o
 	front.Addr = []string{l.Addr().String()}
-	front.TLS = &tls.Config{}
+	front.TLS = func() *tls.Config { return &tls.Config{} }
 	if err := Check(t.Context(), front); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown certificate: %v", err)
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(certificate.Certificate())
-	front.TLS = &tls.Config{RootCAs: pool}
+	front.TLS = func() *tls.Config { return &tls.Config{RootCAs: pool} }
 	send(t, front, SinkOptions{}, batchOf(day, records(1000, day, 1)))
 	a := dial(t, o)
 	defer a.close()
