@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,13 +30,17 @@ func (c *check) output(ctx context.Context) {
 	o, err := c.cfg.clickhouse()
 	if err != nil {
 		advice := "correct clickhouse.addr (--clickhouse HOST:PORT), or start a local server: weir-clickhouse serve"
-		if len(c.cfg.addr()) > 0 && errors.As(err, new(*fs.PathError)) {
-			advice = "name a file that this user can read: clickhouse.password_file (--password-file)"
+		switch path := new(fs.PathError); {
+		case errors.As(err, &path) && len(c.cfg.addr()) > 0:
+			advice = "name a file that this user can read: " + c.cfg.fileKey(path.Path)
+		case len(c.cfg.addr()) > 0:
+			advice = "correct the keys of clickhouse: config.example.yaml says what they may be"
 		}
 		c.add(stateError, what, advice, "%v", err)
 		return
 	}
-	o.DialTimeout = 3 * time.Second
+	c.secrecy(o)
+	o.DialTimeout = min(o.DialTimeout, 3*time.Second)
 	r, err := clickhouse.NewReader(ctx, o, clickhouse.Limits{Time: 5 * time.Second})
 	if err != nil {
 		c.failed(what, err)
@@ -57,6 +62,26 @@ func (c *check) output(ctx context.Context) {
 			default:
 				c.add(stateError, what, fmt.Sprintf("GRANT %s TO %s; or name another user: clickhouse.user (--user)", on, cmp.Or(o.User, "default")), "rows may not be inserted")
 			}
+		}
+	}
+}
+
+// secrecy looks at who can read what only the server should.
+func (c *check) secrecy(o clickhouse.Options) {
+	const what = "ClickHouse TLS"
+	if servers := bare(o); len(servers) > 0 {
+		c.add(stateWarning, what, "set clickhouse.tls (--tls), and the server's port for it in clickhouse.addr, as a rule 9440",
+			"records and the password go to %s in the clear", strings.Join(servers, ","))
+	} else if o.TLS != nil {
+		c.ok(what, "connections are secured")
+	}
+	for _, key := range []string{"clickhouse.key_file", "clickhouse.password_file"} {
+		path := c.cfg.v.GetString(key)
+		if path == "" {
+			continue
+		}
+		if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o007 != 0 {
+			c.add(stateWarning, key, "run: chmod o= "+path, "%s can be opened by every user of this host: its mode is %#o", path, st.Mode().Perm())
 		}
 	}
 }
