@@ -23,7 +23,7 @@ const (
 )
 
 // replicas are the servers of the options, which hold the same tables. A statement
-// goes to the first that does not rest; if all rest, to the one whose rest ends first.
+// goes to the first that does not rest; if all rest, to the one that failed longest ago.
 // So the first address has the work while it is well, and soon after it is well again.
 type replicas struct {
 	server *server
@@ -34,11 +34,11 @@ type replicas struct {
 
 // replica is one address. Its fields but the first are guarded by replicas.mu.
 type replica struct {
-	addr  string
-	conn  driver.Conn // nil if there is none
-	rests time.Time   // until when
-	rest  time.Duration
-	pause exporter.Backoff // of rests
+	addr   string
+	conn   driver.Conn // nil if there is none
+	failed time.Time   // when it did last
+	rests  time.Time   // until when
+	pause  exporter.Backoff
 }
 
 func newReplicas(s *server) *replicas {
@@ -66,7 +66,7 @@ func (r *replicas) order() []*replica {
 	defer r.mu.Unlock()
 	rank := func(p *replica) time.Time {
 		if p.rests.After(now) {
-			return p.rests
+			return p.failed
 		}
 		return time.Time{}
 	}
@@ -123,10 +123,10 @@ func (r *replicas) settle(ctx context.Context, p *replica, err error) error {
 	}
 	now := time.Now()
 	r.mu.Lock()
+	p.failed = now
 	if !p.rests.After(now) {
-		p.rest = p.pause.Next()
+		p.rests = now.Add(p.pause.Next())
 	}
-	p.rests = now.Add(p.rest) // behind the others that rest
 	conn := p.conn
 	p.conn = nil
 	r.mu.Unlock()

@@ -20,6 +20,7 @@ type breaker struct {
 	after    int64        // octets from the client
 	lostAck  bool         // all from the client goes through, the answer to it does not
 	accepted atomic.Int32
+	octets   atomic.Int64 // from all clients
 }
 
 func newBreaker(t *testing.T, to string) *breaker {
@@ -73,6 +74,7 @@ func (b *breaker) pass(client net.Conn) {
 		if err != nil {
 			return
 		}
+		b.octets.Add(int64(n))
 		if total := sent.Add(int64(n)); !b.lostAck && total > b.after && b.cuts.Add(-1) >= 0 {
 			return
 		}
