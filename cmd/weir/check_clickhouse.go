@@ -33,8 +33,9 @@ func (c *check) output(ctx context.Context) {
 		switch path := new(fs.PathError); {
 		case errors.As(err, &path) && len(c.cfg.addr()) > 0:
 			advice = "name a file that this user can read: " + c.cfg.fileKey(path.Path)
-		case len(c.cfg.addr()) > 0:
-			advice = "correct the keys of clickhouse: config.example.yaml says what they may be"
+		case strings.HasPrefix(err.Error(), "clickhouse."):
+			key, _, _ := strings.Cut(err.Error(), " ")
+			advice = "correct " + strings.TrimSuffix(key, ":") + " and what belongs to it: config.example.yaml says what it may be"
 		}
 		c.add(stateError, what, advice, "%v", err)
 		return

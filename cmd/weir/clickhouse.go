@@ -84,7 +84,7 @@ func (c *config) secure(o *clickhouse.Options) error {
 	}
 	certificates := &clickhouse.Certificates{CA: get("ca_file"), Cert: get("cert_file"), Key: get("key_file"), ServerName: get("server_name"), Report: c.warn}
 	if err := certificates.Load(); err != nil {
-		return err
+		return fmt.Errorf("clickhouse.tls: %w", err)
 	}
 	o.TLS = certificates.Config
 	return nil
