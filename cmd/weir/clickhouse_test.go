@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weir/capture/capturetest"
 	"weir/exporter/clickhouse"
 )
 
@@ -168,7 +169,6 @@ func TestTLSFlags(t *testing.T) {
 	if err := os.WriteFile(key, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// Only about what it finds on the way to the server: it may not be root's.
 	c := runCheck(t, []string{"WEIR_OUTPUT=clickhouse"}, slices.Concat(flags, []string{"--tls", "--ca-file", ca})...)
 	c.has(stateOK, "ClickHouse TLS", "secured", "")
 	c.has(stateOK, "ClickHouse flows", "may be inserted", "")
@@ -196,5 +196,18 @@ func TestSecretsOfOthers(t *testing.T) {
 	if len(c.found) != 1 || c.found[0].state != stateWarning || c.found[0].what != "clickhouse.key_file" || !strings.Contains(c.found[0].detail, "0644") ||
 		c.found[0].advice != "run: chmod o= "+key {
 		t.Errorf("%+v", c.found)
+	}
+}
+
+// weir run says once at the start that others can read along.
+func TestRunWarnsOfTheClear(t *testing.T) {
+	capturetest.Namespace(t)
+	_, names := cables(t, 1)
+	for addr, want := range map[string]int{"192.0.2.1:9000": 1, "127.0.0.1:1": 0} {
+		p := startAgent(t, "--clickhouse", addr, "--interface", names[0], "--buffer", "2MiB")
+		p.captures(names...) // which comes after it; it is not stopped in good order, for nobody takes its records
+		if got := strings.Count(p.stderr(), "in the clear: set clickhouse.tls"); got != want {
+			t.Errorf("%s: said %d times: %s", addr, got, p.stderr())
+		}
 	}
 }
