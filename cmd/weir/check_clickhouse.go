@@ -42,6 +42,7 @@ func (c *check) output(ctx context.Context) {
 	}
 	c.secrecy(o)
 	o.DialTimeout = min(o.DialTimeout, 3*time.Second)
+	c.replicas(ctx, o)
 	r, err := clickhouse.NewReader(ctx, o, clickhouse.Limits{Time: 5 * time.Second})
 	if err != nil {
 		c.failed(what, err)
@@ -87,8 +88,27 @@ func (c *check) secrecy(o clickhouse.Options) {
 	}
 }
 
+// replicas looks at each of several servers. While one of them is well weir run works.
+func (c *check) replicas(ctx context.Context, o clickhouse.Options) {
+	if len(o.Addr) < 2 {
+		return
+	}
+	for _, addr := range o.Addr {
+		one, what := o, "ClickHouse "+addr
+		one.Addr = []string{addr}
+		if r, err := clickhouse.NewReader(ctx, one, clickhouse.Limits{Time: 5 * time.Second}); err != nil {
+			c.failure(stateWarning, what, err)
+		} else {
+			r.Close()
+			c.ok(what, "answers")
+		}
+	}
+}
+
 // failed adds a statement that failed.
-func (c *check) failed(what string, err error) {
+func (c *check) failed(what string, err error) { c.failure(stateError, what, err) }
+
+func (c *check) failure(state, what string, err error) {
 	advice, e := "see whether weir query works, and what the server logs", new(clickhouse.Error)
 	if errors.As(err, &e) {
 		bare := *e
@@ -104,7 +124,7 @@ func (c *check) failed(what string, err error) {
 			advice = e.Hint
 		}
 	}
-	c.add(stateError, what, advice, "%v", err)
+	c.add(state, what, advice, "%v", err)
 }
 
 // server looks at what answers there, and whether the user may write at all.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -95,7 +96,9 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	dir := t.TempDir()
 	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	var now *authority
+	var connections atomic.Int32
 	config := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		connections.Add(1)
 		return &tls.Config{Certificates: []tls.Certificate{now.server(t, "db.example")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: now.pool()}, nil
 	}}
 	renew := func() {
@@ -119,9 +122,13 @@ func TestCertificatesAreRenewed(t *testing.T) {
 		}
 	}
 	flush(0)
+	flush(1)
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections for two inserts, want 1", n)
+	}
 	renew()
 	sink.interrupt() // new connections from here on
-	flush(1)
+	flush(2)
 	// The key cannot be read any more, as by a user that privileges were dropped to:
 	// what was read stays.
 	if err := os.Remove(key); err != nil {
@@ -129,7 +136,7 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	}
 	for i := range 2 {
 		sink.interrupt()
-		flush(2 + i)
+		flush(3 + i)
 	}
 	if len(reports) != 1 || !strings.Contains(reports[0].Error(), key) || !strings.Contains(reports[0].Error(), "stay in use") {
 		t.Errorf("reports: %v", reports)
@@ -138,13 +145,13 @@ func TestCertificatesAreRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Without a certificate, and with another name, there is no connection.
-	for name, files := range map[string]*Certificates{"certificate": {CA: ca}, "other.example": {CA: ca, ServerName: "other.example"}} {
+	for want, files := range map[string]*Certificates{"clickhouse.cert_file": {CA: ca}, "clickhouse.server_name": {CA: ca, ServerName: "other.example"}} {
 		if err := files.Load(); err != nil {
 			t.Fatal(err)
 		}
 		o.TLS = files.Config
-		if err := Check(t.Context(), o); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: %v", name, err)
+		if err := Check(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package clickhouse
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -84,6 +86,8 @@ func (s *server) explain(op, name string, err error) error {
 		e.Hint = s.hint(e.Code, message)
 	case errors.Is(err, context.Canceled):
 		message = "interrupted"
+	case tlsHint(err) != "":
+		e.Hint = tlsHint(err)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		message = "no answer in time"
 		e.Hint = "see whether the server is overloaded, or raise the timeout"
@@ -104,6 +108,25 @@ func (s *server) explain(op, name string, err error) error {
 	}
 	e.Message = oneLine(message)
 	return e
+}
+
+// tlsHint says what to do about a connection that could not be secured, "" if that is
+// not what failed.
+func tlsHint(err error) string {
+	var network *net.OpError
+	switch {
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "this port does not speak TLS: the one that does is 9440, as a rule"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "name the CA that the server's certificate comes from: clickhouse.ca_file"
+	case errors.As(err, new(x509.HostnameError)):
+		return "name what the certificate names: in the address, or as clickhouse.server_name"
+	case errors.As(err, new(x509.CertificateInvalidError)):
+		return "renew the server's certificate, or set this host's clock"
+	case errors.As(err, &network) && network.Op == "remote error": // an alert of TLS
+		return "the server has ended TLS: if it asks for a client certificate, name one that it takes (clickhouse.cert_file, clickhouse.key_file)"
+	}
+	return ""
 }
 
 func isTimeout(err error) bool {

@@ -43,7 +43,7 @@ func TestTLS(t *testing.T) {
 	front := o
 	front.Addr = []string{newFront(t, o.Addr[0], &tls.Config{Certificates: certificate.TLS.Certificates})}
 	front.TLS = func() *tls.Config { return &tls.Config{} }
-	if err := Check(t.Context(), front); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err := Check(t.Context(), front); err == nil || !strings.Contains(err.Error(), "clickhouse.ca_file") {
 		t.Errorf("an unknown certificate: %v", err)
 	}
 	pool := x509.NewCertPool()
@@ -54,6 +54,11 @@ func TestTLS(t *testing.T) {
 	defer a.close()
 	if got := a.one(t, "count()", a.table("flows")); got != "1000" {
 		t.Errorf("%s rows", got)
+	}
+	plain := o
+	plain.TLS = front.TLS
+	if err := Check(t.Context(), plain); err == nil || !strings.Contains(err.Error(), "9440") {
+		t.Errorf("TLS spoken to a port that has none: %v", err)
 	}
 	front.TLS = nil
 	if err := Check(t.Context(), front); err == nil || !strings.Contains(err.Error(), "TLS") {
