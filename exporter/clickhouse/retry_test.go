@@ -116,6 +116,27 @@ func TestBrokenConnectionsCountOnce(t *testing.T) {
 	}
 }
 
+// Inserts that succeed leave their connection to the next one.
+func TestConnectionsAreKept(t *testing.T) {
+	o := applied(t)
+	b := newBreaker(t, o.Addr[0])
+	b.after = 1 << 62
+	o.Addr = []string{b.Addr().String()}
+	sink := newSink(t, o, SinkOptions{Report: func(err error) { t.Error(err) }})
+	for i := range 100 {
+		start := day.Add(time.Duration(i) * 10 * time.Second)
+		if err := errors.Join(sink.Write(t.Context(), batchOf(start, records(1, start, 1))), sink.Flush(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.accepted.Load(); n > inFlight {
+		t.Errorf("%d connections", n)
+	}
+}
+
 func TestPatienceEnds(t *testing.T) {
 	o := applied(t)
 	b := newBreaker(t, o.Addr[0])
