@@ -27,7 +27,7 @@ var arrows = map[string][]string{
 	"weir/exporter":                            {"weir/flows"},
 	"weir/exporter/jsonl":                      {"weir/exporter", "weir/flows"},
 	"weir/exporter/table":                      {"weir/exporter", "weir/flows"},
-	"weir/exporter/clickhouse":                 {"weir/exporter", "weir/flows"},
+	"weir/exporter/clickhouse":                 {"weir/exporter", "weir/exporter/spool", "weir/flows"},
 	"weir/exporter/clickhouse/local":           {},
 	"weir/exporter/clickhouse/local/localtest": {"weir/exporter/clickhouse/local"},
 	"weir/agent":                               {"weir/capture", "weir/capture/afring", "weir/capture/link", "weir/flows", "weir/exporter"},

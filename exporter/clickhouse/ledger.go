@@ -9,10 +9,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"weir/exporter"
+	"weir/exporter/spool"
 	"weir/flows"
 )
 
-// ledgerRow is a row of ledger but for what is the same in the whole insert.
+// ledgerRow is a row of ledger but for what only the insert knows.
 type ledgerRow struct {
 	host, iface string
 	ts          uint32
@@ -25,57 +26,91 @@ func newLedgerRow(b *flows.Batch) ledgerRow {
 		intervalMS: uint64(max(b.End-b.Start, 0) / int64(time.Millisecond)), Ledger: *b.Ledger}
 }
 
-// sumLedgers hashes all that the rows hold.
-func sumLedgers(ls []ledgerRow) uint64 {
-	h := xxhash.New()
-	var word [8]byte
-	put := func(ns ...uint64) {
-		for _, n := range ns {
-			binary.LittleEndian.PutUint64(word[:], n)
-			h.Write(word[:])
+// causes returns the packets that were not metered, by cause, where there were any, in the
+// order of the causes.
+func (l *ledgerRow) causes(errors bool) (names []string, counts []uint64) {
+	for v := flows.Verdict(1); int(v) < flows.NumVerdicts; v++ {
+		if n := l.Causes[v]; n > 0 && v.IsError() == errors {
+			names, counts = append(names, v.String()), append(counts, n)
 		}
 	}
-	for i := range ls {
-		l := &ls[i]
-		for _, s := range []string{l.host, l.iface} {
-			put(uint64(len(s)))
-			h.WriteString(s)
+	return names, counts
+}
+
+// ledgerBlock returns the rows as columns.
+func ledgerBlock(rows []ledgerRow, o *SinkOptions) *spool.Block {
+	b := newBuilder(ledgerTable)
+	b.block.Kept = true
+	for i := range rows {
+		l := &rows[i]
+		b.row()
+		b.uint32("ts", "DateTime('UTC')", l.ts)
+		b.text("host", l.host)
+		b.text("iface", l.iface)
+		for _, c := range []struct {
+			name string
+			n    uint64
+		}{
+			{"interval_ms", l.intervalMS}, {"records", l.Records}, {"packets", l.Packets}, {"metered", l.Metered}, {"octets", l.Octets},
+			{"overflow", l.Overflow}, {"drops", l.Drops}, {"freezes", l.Freezes},
+			{"nic_packets_in", l.NIC.PacketsIn}, {"nic_packets_out", l.NIC.PacketsOut}, {"nic_octets_in", l.NIC.OctetsIn},
+			{"nic_octets_out", l.NIC.OctetsOut}, {"nic_drops_in", l.NIC.DropsIn}, {"nic_drops_out", l.NIC.DropsOut},
+		} {
+			b.uint64(c.name, "UInt64", c.n)
 		}
-		put(uint64(l.ts), l.intervalMS, l.Packets, l.Metered, l.Octets, l.Overflow, l.Drops, l.Freezes, l.Records)
-		put(l.Causes[:]...)
-		put(l.NIC.PacketsIn, l.NIC.PacketsOut, l.NIC.OctetsIn, l.NIC.OctetsOut, l.NIC.DropsIn, l.NIC.DropsOut)
+		for name, errors := range map[string]bool{"not_ip": false, "decode_errors": true} {
+			names, counts := l.causes(errors)
+			b.counts(name, names, counts)
+		}
+		b.text("version", o.Version)
+		b.uint64("run", aliasTime, uint64(max(o.Run.UnixMilli(), 0)))
+		b.text("boot_id", o.BootID)
+	}
+	return b.finish()
+}
+
+// sumBlock hashes all that the rows hold.
+func sumBlock(b *spool.Block) uint64 {
+	h := xxhash.New()
+	var length [8]byte
+	for i := range b.Columns {
+		for _, p := range [][]byte{b.Columns[i].Head, b.Columns[i].Data} {
+			binary.LittleEndian.PutUint64(length[:], uint64(len(p)))
+			h.Write(length[:])
+			h.Write(p)
+		}
 	}
 	return h.Sum64()
 }
 
-// causes returns the packets that were not metered, by cause, where there were any.
-func (l *ledgerRow) causes(errors bool) map[string]uint64 {
-	m := map[string]uint64{}
-	for v := flows.Verdict(1); int(v) < flows.NumVerdicts; v++ {
-		if n := l.Causes[v]; n > 0 && v.IsError() == errors {
-			m[v.String()] = n
-		}
-	}
-	return m
-}
-
-// sendLedgers inserts row by row: there is one for an interval, not for a flow.
-func (s *Sink) sendLedgers(ctx context.Context, f *flight, token string) error {
-	insert := fmt.Sprintf("INSERT INTO %s (ts, host, iface, interval_ms, batch, records, packets, metered, octets, overflow, "+
-		"not_ip, decode_errors, drops, freezes, version, run, boot_id, nic_packets_in, nic_packets_out, nic_octets_in, nic_octets_out, "+
-		"nic_drops_in, nic_drops_out)", s.table(ledgerTable))
-	batch, err := s.conn.PrepareBatch(insertContext(ctx, token), insert)
+// sendLedgers inserts the ledger rows of a flight.
+func (s *Sink) sendLedgers(ctx context.Context, f *flight, block *spool.Block, token string) error {
+	names := append(columnNames(block), ledgerExtras...)
+	batch, err := s.conn.PrepareBatch(insertContext(ctx, token), s.insertStatement(ledgerTable, names))
 	if err != nil {
 		return s.insertError(ctx, ledgerTable, err)
 	}
 	defer batch.Abort() // does nothing once sent
-	for i := range f.ledgers {
-		l := &f.ledgers[i]
-		if err := batch.Append(int64(l.ts), l.host, l.iface, l.intervalMS, f.id, l.Records, l.Packets, l.Metered, l.Octets, l.Overflow,
-			l.causes(false), l.causes(true), l.Drops, l.Freezes, s.options.Version, s.options.Run, s.options.BootID,
-			l.NIC.PacketsIn, l.NIC.PacketsOut, l.NIC.OctetsIn, l.NIC.OctetsOut, l.NIC.DropsIn, l.NIC.DropsOut); err != nil {
-			return s.insertError(ctx, ledgerTable, err)
-		}
+	if err := f.rows.filler.block(batch.Columns(), block, f.id); err != nil {
+		return s.insertError(ctx, ledgerTable, err)
 	}
 	return s.insertError(ctx, ledgerTable, batch.Send())
+}
+
+func columnNames(b *spool.Block) (names []string) {
+	for i := range b.Columns {
+		names = append(names, b.Columns[i].Name)
+	}
+	return names
+}
+
+func (s *server) insertStatement(table string, names []string) string {
+	sql := fmt.Sprintf("INSERT INTO %s (", s.table(table))
+	for i, n := range names {
+		if i > 0 {
+			sql += ", "
+		}
+		sql += n
+	}
+	return sql + ")"
 }

@@ -3,14 +3,13 @@ package clickhouse
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 
-	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/column"
 	"github.com/cespare/xxhash/v2"
 
 	"weir/exporter"
+	"weir/exporter/spool"
 	"weir/flows"
 )
 
@@ -25,31 +24,28 @@ import (
 type rows struct {
 	columns []nativeColumn
 	n       int
-	reader  *proto.Reader
-	source  source
+	filler  *filler
 	head    []byte // what goes before a column's data
 }
 
 type nativeColumn struct {
 	exporter.Column
-	typ   string
-	size  int    // bytes a value
-	data  []byte // n values; of a dictionary, n indexes
-	words []string
-	index map[string]uint16
+	typ  string
+	size int    // bytes a value
+	data []byte // n values; of a dictionary, n indexes
+	dictionary
 }
 
 // maxWords bounds the dictionary of a text column; its indexes have 16 bits.
 const maxWords = 1 << 16
 
 func newRows() *rows {
-	r := &rows{}
-	r.reader = proto.NewReader(&r.source)
+	r := &rows{filler: newFiller()}
 	for _, c := range exporter.Select(exporter.Stored, false) {
 		n := nativeColumn{Column: c, typ: columnType(c)}
 		switch c.Kind {
 		case exporter.Text:
-			n.size, n.index = 2, map[string]uint16{}
+			n.size, n.dictionary = 2, newDictionary()
 		case exporter.Addr:
 			n.size = 16
 		case exporter.Time:
@@ -149,16 +145,6 @@ func (c *nativeColumn) append(b *flows.Batch, records []flows.Record) {
 	c.data = d
 }
 
-func (c *nativeColumn) word(s string) uint16 {
-	if i, ok := c.index[s]; ok {
-		return i
-	}
-	i := uint16(len(c.words))
-	c.words = append(c.words, s)
-	c.index[s] = i
-	return i
-}
-
 func repeat16(dst []byte, v uint16, n int) []byte {
 	for range n {
 		dst = binary.LittleEndian.AppendUint16(dst, v)
@@ -190,7 +176,7 @@ func (r *rows) names() []string {
 	for i := range r.columns {
 		names[i] = r.columns[i].Name
 	}
-	return append(names, "batch")
+	return append(names, flowsExtras...)
 }
 
 // fill puts rows from..to into the driver's columns, which are those of names, in
@@ -205,57 +191,41 @@ func (r *rows) fill(into []column.Interface, from, to int, batch uint64) error {
 		if c.words != nil {
 			r.head = appendDictionary(r.head, c.words, to-from)
 		}
-		if err := r.fillColumn(into[i], c.typ, c.Name, to-from, c.data[from*c.size:to*c.size]); err != nil {
+		if err := r.filler.column(into[i], c.typ, c.Name, to-from, r.head, c.data[from*c.size:to*c.size]); err != nil {
 			return err
 		}
 	}
-	r.head = r.head[:0]
-	for range to - from {
-		r.head = binary.LittleEndian.AppendUint64(r.head, batch)
-	}
-	return r.fillColumn(into[len(r.columns)], "UInt64", "batch", to-from, nil)
+	return r.filler.same(into[len(r.columns)], "UInt64", "batch", to-from, 8, batch)
 }
 
-// fillColumn puts n rows, which are r.head and then data, into a column.
-func (r *rows) fillColumn(into column.Interface, typ, name string, n int, data []byte) error {
-	// What is decoded has no type of its own: the types must be equal.
-	if string(into.Type()) != typ {
-		return fmt.Errorf("column %s: have %s, want %s", name, exporter.Escape(string(into.Type()), false), typ)
+// block lends the rows as a block of a spool's, until the next append or reset.
+func (r *rows) block(into *spool.Block) *spool.Block {
+	into.Table, into.Rows = flowsTable, r.n
+	if into.Columns == nil {
+		into.Columns = make([]spool.Column, len(r.columns))
 	}
-	r.source = source{r.head, data}
-	if err := into.Decode(r.reader, n); err != nil {
-		return fmt.Errorf("column %s: %w", name, err)
+	for i := range r.columns {
+		c, to := &r.columns[i], &into.Columns[i]
+		to.Name, to.Type, to.Width, to.Data = c.Name, c.typ, c.size, c.data
+		if c.words != nil {
+			to.Head = appendDictionary(to.Head[:0], c.words, r.n)
+		}
 	}
-	return nil
+	return into
 }
+
+// dictionaryFlags say that the indexes have 16 bits (1), and that the dictionary comes
+// with them (hasAdditionalKeys, needUpdate).
+const dictionaryFlags = 1 | 1<<9 | 1<<10
 
 // appendDictionary appends what stands before the indexes of a LowCardinality
 // column (SerializationLowCardinality.cpp): the version of the indexes with the
 // flags that the dictionary comes with them, the dictionary, the number of rows.
 func appendDictionary(dst []byte, words []string, n int) []byte {
-	const (
-		index16           = 1
-		hasAdditionalKeys = 1 << 9
-		needUpdate        = 1 << 10
-	)
-	dst = binary.LittleEndian.AppendUint64(dst, index16|hasAdditionalKeys|needUpdate)
+	dst = binary.LittleEndian.AppendUint64(dst, dictionaryFlags)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(len(words)))
 	for _, w := range words {
 		dst = append(binary.AppendUvarint(dst, uint64(len(w))), w...)
 	}
 	return binary.LittleEndian.AppendUint64(dst, uint64(n))
-}
-
-// source is what the driver's columns read from: one slice after the other.
-type source [2][]byte
-
-func (s *source) Read(p []byte) (int, error) {
-	for i := range s {
-		if len(s[i]) > 0 {
-			n := copy(p, s[i])
-			s[i] = s[i][n:]
-			return n, nil
-		}
-	}
-	return 0, io.EOF
 }

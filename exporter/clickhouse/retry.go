@@ -68,6 +68,8 @@ type outage struct {
 
 	reason string // that was reported last, and when
 	said   time.Time
+	err    error // the last one, and when the outage began
+	since  time.Time
 }
 
 // quiet is how long an outage is not told of again because its reason has changed.
@@ -76,6 +78,9 @@ const quiet = time.Minute
 func (o *outage) begin(report func(error), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.err = err; !o.on {
+		o.since = time.Now()
+	}
 	if anew := err.Error() != o.reason && time.Since(o.said) >= quiet; (!o.on || anew) && report != nil {
 		o.reason, o.said = err.Error(), time.Now()
 		report(err)
@@ -90,4 +95,14 @@ func (o *outage) end(report func(error)) {
 		report(nil)
 	}
 	o.on = false
+}
+
+// state returns why inserts fail, and since when; nil if they do not.
+func (o *outage) state() (error, time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.on {
+		return nil, time.Time{}
+	}
+	return o.err, o.since
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -127,7 +126,7 @@ func NewSink(ctx context.Context, o Options, so SinkOptions) (*Sink, error) {
 	// Ids of one run are near each other, which compresses, and those of
 	// different runs are far apart.
 	s.base = xxhash.Sum64String(so.Token) &^ (1<<24 - 1)
-	s.insert = fmt.Sprintf("INSERT INTO %s (%s)", srv.table(flowsTable), strings.Join(s.rows.names(), ", "))
+	s.insert = srv.insertStatement(flowsTable, s.rows.names())
 	return s, nil
 }
 
@@ -245,8 +244,9 @@ func (s *Sink) fly(ctx context.Context, f *flight) {
 		o.before = nil // or outcomes would form a chain as long as the run
 	}
 	if o.err == nil && len(f.ledgers) > 0 {
-		token := fmt.Sprintf("%s/ledger/%016x", f.token, sumLedgers(f.ledgers))
-		o.err = s.retry(ctx, func(ctx context.Context) error { return s.sendLedgers(ctx, f, token) })
+		block := ledgerBlock(f.ledgers, &s.options)
+		token := fmt.Sprintf("%s/ledger/%016x", f.token, sumBlock(block))
+		o.err = s.retry(ctx, func(ctx context.Context) error { return s.sendLedgers(ctx, f, block, token) })
 	}
 	close(o.done)
 	s.free <- f
@@ -296,7 +296,7 @@ func (s *Sink) sendRows(ctx context.Context, f *flight, token string) error {
 
 // insertError explains an error. Once the context has ended, that is the cause,
 // whatever broke of it.
-func (s *Sink) insertError(ctx context.Context, table string, err error) error {
+func (s *server) insertError(ctx context.Context, table string, err error) error {
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
 	}

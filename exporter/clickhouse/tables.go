@@ -58,7 +58,7 @@ const defaultCodec = "ZSTD(1)"
 func columnType(c exporter.Column) string {
 	switch c.Kind {
 	case exporter.Text:
-		return "LowCardinality(String)"
+		return typeText
 	case exporter.Addr:
 		return "IPv6"
 	case exporter.Uint:
@@ -161,8 +161,8 @@ func rollupQuery(db string) string {
 func ledgerColumns() []columnDef {
 	cs := []columnDef{
 		stored("ts", "DateTime('UTC')", "start of the interval"),
-		stored("host", "LowCardinality(String)", "host that captured"),
-		stored("iface", "LowCardinality(String)", "interface that captured"),
+		stored("host", typeText, "host that captured"),
+		stored("iface", typeText, "interface that captured"),
 		stored("interval_ms", "UInt64", "length of the interval, milliseconds"),
 		stored("batch", "UInt64", "the insert that brought the last rows of the interval"),
 		stored("records", "UInt64", "rows of flows made of the interval"),
@@ -170,15 +170,15 @@ func ledgerColumns() []columnDef {
 		stored("metered", "UInt64", "packets counted in flows, those of overflow rows included"),
 		stored("octets", "UInt64", "IP octets of the metered packets"),
 		stored("overflow", "UInt64", "metered packets that lost their detail because the flow table was full"),
-		stored("not_ip", "Map(LowCardinality(String), UInt64)", "packets that carried no IP, by cause"),
-		stored("decode_errors", "Map(LowCardinality(String), UInt64)", "packets that could not be decoded, by cause"),
+		stored("not_ip", typeCounts, "packets that carried no IP, by cause"),
+		stored("decode_errors", typeCounts, "packets that could not be decoded, by cause"),
 		stored("drops", "UInt64", "packets lost by the kernel before the meter saw them"),
 		stored("freezes", "UInt64", "times that the ring stood still"),
-		stored("version", "LowCardinality(String)", "version of the program"),
+		stored("version", typeText, "version of the program"),
 	}
 	for _, c := range []columnDef{
 		stored("run", aliasTime, "start of the agent's run"),
-		stored("boot_id", "LowCardinality(String)", "the kernel's random name for this boot of the host"),
+		stored("boot_id", typeText, "the kernel's random name for this boot of the host"),
 		stored("spool", "UInt64", "random number of the spool that the rows went through, 0 for none"),
 		stored("sequence", "UInt64", "number of the flush, one by one within a spool"),
 		stored("lost", "UInt64", "records of these that were given up and are not in flows"),
