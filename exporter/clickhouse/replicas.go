@@ -136,6 +136,11 @@ func (r *replicas) settle(ctx context.Context, p *replica, err error) error {
 	return err
 }
 
+// leave has the replica whose turn it is rest, for it has no tables such as they should be.
+func (r *replicas) leave(ctx context.Context, err error) error {
+	return r.settle(ctx, r.order()[0], err)
+}
+
 // reach calls do with connections to one replica after the other until one is reached.
 func (r *replicas) reach(ctx context.Context, do func(driver.Conn) error) (err error) {
 	for _, p := range r.order() {

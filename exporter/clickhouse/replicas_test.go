@@ -17,6 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"weir/exporter/clickhouse/local"
+	"weir/exporter/spool"
 )
 
 // tried returns the addresses in the order of their turns.
@@ -293,4 +294,45 @@ func TestReaderFailsOver(t *testing.T) {
 	if _, err = NewReader(t.Context(), o, Limits{}); !errors.As(err, &e) || e.Code != codeAuthentication || e.Server != good {
 		t.Errorf("%v", err)
 	}
+}
+
+// What a spool holds goes to the second server while the first has no room for more
+// parts, and while it has no tables.
+func TestForwarderFailsOver(t *testing.T) {
+	p := newPair(t, Options{})
+	a := dial(t, p.first.client())
+	defer a.close()
+	var log logged
+	var f *Forwarder
+	begin := func() {
+		f = newForwarder(t, p.sink.Options, spoolAt(t, spool.Options{Folder: t.TempDir(), BatchAge: time.Millisecond}), ForwarderOptions{Log: log.logger()})
+	}
+	step := func(i, want int) {
+		t.Helper()
+		flush(t, f, i, 1000)
+		until := time.Now().Add(30 * time.Second)
+		for f.Stats().Acknowledged < uint64(want) {
+			if time.Now().After(until) {
+				t.Fatalf("%+v\n%s", f.Stats(), log.String())
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	begin()
+	step(0, 1000)
+	a.run(t, "SYSTEM STOP MERGES "+a.table(flowsTable))
+	a.run(t, "ALTER TABLE "+a.table(flowsTable)+" MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1")
+	step(1, 2000)
+	closeForwarder(t, f)
+	begin()
+	a.run(t, "RENAME TABLE "+a.table(flowsTable)+" TO "+a.table("aside"))
+	step(2, 1000)
+	closeForwarder(t, f)
+	p.close(t)
+	if text := log.String(); strings.Count(text, "code 252") != 1 || strings.Count(text, "ClickHouse "+p.first.Addr+": database d is not as") != 1 || strings.Count(text, "ClickHouse takes records") != 2 {
+		t.Error(text)
+	}
+	a.run(t, "RENAME TABLE "+a.table("aside")+" TO "+a.table(flowsTable))
+	p.first.count(t, "1000")
+	p.second.count(t, "2000")
 }
