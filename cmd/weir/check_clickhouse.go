@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,13 +30,19 @@ func (c *check) output(ctx context.Context) {
 	o, err := c.cfg.clickhouse()
 	if err != nil {
 		advice := "correct clickhouse.addr (--clickhouse HOST:PORT), or start a local server: weir-clickhouse serve"
-		if len(c.cfg.addr()) > 0 && errors.As(err, new(*fs.PathError)) {
-			advice = "name a file that this user can read: clickhouse.password_file (--password-file)"
+		switch path := new(fs.PathError); {
+		case errors.As(err, &path) && len(c.cfg.addr()) > 0:
+			advice = "name a file that this user can read: " + c.cfg.fileKey(path.Path)
+		case strings.HasPrefix(err.Error(), "clickhouse."):
+			key, _, _ := strings.Cut(err.Error(), " ")
+			advice = "correct " + strings.TrimSuffix(key, ":") + " and what belongs to it: config.example.yaml says what it may be"
 		}
 		c.add(stateError, what, advice, "%v", err)
 		return
 	}
-	o.DialTimeout = 3 * time.Second
+	c.secrecy(o)
+	o.DialTimeout = min(o.DialTimeout, 3*time.Second)
+	c.replicas(ctx, o)
 	r, err := clickhouse.NewReader(ctx, o, clickhouse.Limits{Time: 5 * time.Second})
 	if err != nil {
 		c.failed(what, err)
@@ -61,8 +68,47 @@ func (c *check) output(ctx context.Context) {
 	}
 }
 
+// secrecy looks at who can read what only the server should.
+func (c *check) secrecy(o clickhouse.Options) {
+	const what = "ClickHouse TLS"
+	if servers := bare(o); len(servers) > 0 {
+		c.add(stateWarning, what, "set clickhouse.tls (--tls), and the server's port for it in clickhouse.addr, as a rule 9440",
+			"records and the password go to %s in the clear", strings.Join(servers, ","))
+	} else if o.TLS != nil {
+		c.ok(what, "connections are secured")
+	}
+	for _, key := range []string{"clickhouse.key_file", "clickhouse.password_file"} {
+		path := c.cfg.v.GetString(key)
+		if path == "" {
+			continue
+		}
+		if st, err := os.Stat(path); err == nil && st.Mode().Perm()&0o007 != 0 {
+			c.add(stateWarning, key, "run: chmod o= "+path, "%s can be opened by every user of this host: its mode is %#o", path, st.Mode().Perm())
+		}
+	}
+}
+
+// replicas looks at each of several servers. While one of them is well weir run works.
+func (c *check) replicas(ctx context.Context, o clickhouse.Options) {
+	if len(o.Addr) < 2 {
+		return
+	}
+	for _, addr := range o.Addr {
+		one, what := o, "ClickHouse "+addr
+		one.Addr = []string{addr}
+		if r, err := clickhouse.NewReader(ctx, one, clickhouse.Limits{Time: 5 * time.Second}); err != nil {
+			c.failure(stateWarning, what, err)
+		} else {
+			r.Close()
+			c.ok(what, "answers")
+		}
+	}
+}
+
 // failed adds a statement that failed.
-func (c *check) failed(what string, err error) {
+func (c *check) failed(what string, err error) { c.failure(stateError, what, err) }
+
+func (c *check) failure(state, what string, err error) {
 	advice, e := "see whether weir query works, and what the server logs", new(clickhouse.Error)
 	if errors.As(err, &e) {
 		bare := *e
@@ -78,7 +124,7 @@ func (c *check) failed(what string, err error) {
 			advice = e.Hint
 		}
 	}
-	c.add(stateError, what, advice, "%v", err)
+	c.add(state, what, advice, "%v", err)
 }
 
 // server looks at what answers there, and whether the user may write at all.

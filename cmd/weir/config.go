@@ -15,9 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
-
-	"weir/exporter/clickhouse"
-	"weir/exporter/clickhouse/local"
 )
 
 // config is what the command line, the environment and the configuration file
@@ -25,14 +22,25 @@ import (
 type config struct {
 	v    *viper.Viper
 	path string // --config
+	// warn, if not nil, is told what does not keep the program from going on.
+	warn func(error)
 }
 
 // defaults are all keys there are, and what they are if nobody sets them. A test
 // holds config.example.yaml against it.
 var defaults = map[string]any{
 	"clickhouse.addr":          []string{},
+	"clickhouse.tls":           false,
+	"clickhouse.ca_file":       "",
+	"clickhouse.cert_file":     "",
+	"clickhouse.key_file":      "",
+	"clickhouse.server_name":   "",
+	"clickhouse.compression":   "lz4",
+	"clickhouse.timeout":       time.Minute,
+	"clickhouse.dial_timeout":  5 * time.Second,
 	"clickhouse.database":      "weir",
 	"clickhouse.user":          "",
+	"clickhouse.user_file":     "",
 	"clickhouse.password":      "",
 	"clickhouse.password_file": "",
 	"clickhouse.data":          "",
@@ -78,6 +86,8 @@ var flagKeys = map[string]string{
 	"database":      "clickhouse.database",
 	"user":          "clickhouse.user",
 	"password-file": "clickhouse.password_file",
+	"tls":           "clickhouse.tls",
+	"ca-file":       "clickhouse.ca_file",
 	"data":          "clickhouse.data",
 }
 
@@ -101,10 +111,12 @@ var runFlagKeys = map[string]string{
 
 func (c *config) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&c.path, "config", "", "configuration `FILE` in YAML (default /etc/weir/weir.yaml if there)")
-	f.StringSlice("clickhouse", nil, "ClickHouse server as `HOST:PORT` of its native protocol (default the local one that weir-clickhouse serves)")
+	f.StringSlice("clickhouse", nil, "ClickHouse server as `HOST:PORT` of its native protocol; further ones are its replicas (default the local one that weir-clickhouse serves)")
 	f.String("database", "weir", "ClickHouse database")
 	f.String("user", "", "ClickHouse user")
 	f.String("password-file", "", "`FILE` with the ClickHouse password; or set WEIR_CLICKHOUSE_PASSWORD")
+	f.Bool("tls", false, "speak TLS with ClickHouse (its port is 9440, as a rule)")
+	f.String("ca-file", "", "`FILE` of the CA certificates (PEM) that the server's comes from (default those of the system)")
 	f.String("data", "", "`FOLDER` of the local ClickHouse server's data")
 }
 
@@ -200,9 +212,6 @@ func (c *config) duration(key string, flag *pflag.Flag) (time.Duration, error) {
 	return d, nil
 }
 
-// addr returns the configured servers.
-func (c *config) addr() []string { return c.list("clickhouse.addr") }
-
 // list returns a list. In the environment its parts may be parted by commas as on the
 // command line, which viper does not know of.
 func (c *config) list(key string) (all []string) {
@@ -216,34 +225,4 @@ func (c *config) list(key string) (all []string) {
 		}
 	}
 	return all
-}
-
-// clickhouse returns how to reach the server: the one that is configured, or the
-// local one that is running.
-func (c *config) clickhouse() (clickhouse.Options, error) {
-	o := clickhouse.Options{
-		Addr:     c.addr(),
-		Database: c.v.GetString("clickhouse.database"),
-		User:     c.v.GetString("clickhouse.user"),
-		Password: c.v.GetString("clickhouse.password"),
-	}
-	if len(o.Addr) == 0 {
-		s, err := local.Running(c.v.GetString("clickhouse.data"))
-		if err != nil {
-			return o, err
-		}
-		if s == nil {
-			return o, errors.New("no ClickHouse: none is configured (--clickhouse HOST:PORT, or clickhouse.addr) and no local one is running (start it with: weir-clickhouse serve)")
-		}
-		o.Addr, o.User, o.Password = []string{s.Addr}, s.User, s.Password
-		return o, nil
-	}
-	if path := c.v.GetString("clickhouse.password_file"); path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return o, fmt.Errorf("read ClickHouse password: %w", err)
-		}
-		o.Password = strings.TrimRight(string(text), "\r\n")
-	}
-	return o, o.Validate()
 }

@@ -89,8 +89,7 @@ func (c *config) live() (_ *liveConfig, err error) {
 			return nil, err
 		}
 	}
-	l.server = []any{c.addr(), c.v.GetString("clickhouse.database"), c.v.GetString("clickhouse.user"), c.v.GetString("clickhouse.password"),
-		c.v.GetString("clickhouse.password_file"), c.v.GetString("clickhouse.data"), l.applySchema}
+	l.server = c.servers()
 	if l.host == "" {
 		name, err := os.Hostname()
 		if err != nil {

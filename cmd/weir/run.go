@@ -199,9 +199,13 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	}
 	// Now: a wrong setting is not mended by waiting, and the file with the password may
 	// be root's, who we shall not be.
+	cfg.warn = func(err error) { log.Warn("certificates could not be read again", "error", err) }
 	o, err := cfg.clickhouse()
 	if err != nil {
 		return nil, err
+	}
+	if servers := bare(o); len(servers) > 0 {
+		log.Warn("records and the password go to ClickHouse in the clear: set clickhouse.tls", "servers", strings.Join(servers, ","))
 	}
 	return l.forwarder(o, l.applySchema || len(cfg.addr()) == 0, log)
 }

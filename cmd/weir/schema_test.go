@@ -30,7 +30,7 @@ func TestSchemaCommand(t *testing.T) {
 		t.Errorf("--check before: %v", err)
 	}
 	for range 2 {
-		if _, errOut, err := run("--apply"); err != nil || !strings.Contains(errOut, "schema version 1") || strings.Contains(errOut, o.Password) {
+		if _, errOut, err := run("--apply"); err != nil || !strings.Contains(errOut, "schema version 2") || strings.Contains(errOut, o.Password) {
 			t.Errorf("--apply: %v, %s", err, errOut)
 		}
 	}

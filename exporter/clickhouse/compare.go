@@ -59,7 +59,7 @@ func (s *server) compare(ctx context.Context, version int, missingIsFine bool) e
 	if err != nil {
 		return err
 	}
-	e := &SchemaError{Server: s.Server(), Database: s.Database}
+	e := &SchemaError{Server: s.conn.order()[0].addr, Database: s.Database}
 	for _, want := range tables(s.Database) {
 		got, ok := on[want.name]
 		if !ok {

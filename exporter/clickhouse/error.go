@@ -2,6 +2,8 @@ package clickhouse
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +18,7 @@ import (
 
 // Error is a statement that failed.
 type Error struct {
-	Server string // addresses
+	Server string // its address; all addresses if the error is not of one of them
 	Op     string // what was tried
 	Table  string // on which table; may be empty
 	// Code is the server's exception code (ErrorCodes.cpp in its sources), 0 if
@@ -58,80 +60,6 @@ func (e *Error) Statement() bool {
 	return false
 }
 
-// Codes of the server (src/Common/ErrorCodes.cpp).
-const (
-	codeNoSuchColumn      = 16
-	codeReadAfterEOF      = 32
-	codeCannotReadAll     = 33
-	codeArguments         = 42
-	codeArgumentType      = 43
-	codeUnknownFunction   = 46
-	codeUnknownIdentifier = 47
-	codeTypeMismatch      = 53
-	codeUnknownTable      = 60
-	codeSyntax            = 62
-	codeCannotWrite       = 75
-	codeUnknownDatabase   = 81
-	codeTooManyRows       = 158
-	codeTimeout           = 159
-	codeTooSlow           = 160
-	codeReadOnly          = 164
-	codeNoFreeConnection  = 203
-	codeTooManyQueries    = 202
-	codeSocketTimeout     = 209
-	codeNetwork           = 210
-	codeNoCommonType      = 386
-	codeMemory            = 241
-	codeTableReadOnly     = 242
-	codeNoSpace           = 243
-	codeAborted           = 236
-	codeTooManyParts      = 252
-	codeTooManyBytes      = 307
-	codeCancelled         = 394
-	codeTooManyResult     = 396
-	codeConstraint        = 452
-	codeAccessDenied      = 497
-	codeAuthentication    = 516
-	codeKeeper            = 999
-)
-
-// hintNoSpace promises nothing about the failed insert, of which some days or the
-// table without its roll-up may be stored.
-const hintNoSpace = "free space on the server's disk, then send it all again: under the same token nothing counts twice"
-
-// hint says what to do about a code.
-func (s *server) hint(code int32, message string) string {
-	switch code {
-	case codeAuthentication:
-		return fmt.Sprintf("check user %q and its password", s.User)
-	case codeUnknownDatabase, codeUnknownTable:
-		return "create the tables with `weir schema --apply`"
-	case codeNoSuchColumn:
-		return "see what differs with `weir schema --check`"
-	case codeReadOnly, codeAccessDenied, codeConstraint:
-		return fmt.Sprintf("user %q may not do this: give it the right (GRANT) or name another user", s.User)
-	case codeMemory:
-		return "the server is short of memory: raise max_memory_usage or max_server_memory_usage, or ask for less at a time"
-	case codeNoSpace:
-		return hintNoSpace
-	case codeTooManyParts:
-		return "the server merges more slowly than batches arrive: send larger batches, or fewer"
-	case codeTimeout, codeTooSlow:
-		return "ask for a shorter time, or raise the time limit"
-	case codeTooManyRows, codeTooManyBytes, codeTooManyResult:
-		return "ask for less"
-	case codeTableReadOnly, codeKeeper:
-		return "the table's replica has lost its Keeper: see system.replicas on the server"
-	case codeTooManyQueries, codeNoFreeConnection:
-		return "the server is busy: try again later"
-	case codeCannotWrite:
-		if strings.Contains(message, "errno: 28") || strings.Contains(message, "No space left") {
-			return hintNoSpace
-		}
-	}
-	return ""
-}
-
 // maxMessage bounds what is shown of a server's message.
 const maxMessage = 600
 
@@ -146,6 +74,9 @@ func (s *server) explain(op, name string, err error) error {
 	if name != "" {
 		e.Table = exporter.Escape(s.Database+"."+name, false)
 	}
+	if of := new(replicaError); errors.As(err, &of) {
+		e.Server = of.addr
+	}
 	message := err.Error()
 	var exception *clickhouse.Exception
 	var dns *net.DNSError
@@ -155,6 +86,8 @@ func (s *server) explain(op, name string, err error) error {
 		e.Hint = s.hint(e.Code, message)
 	case errors.Is(err, context.Canceled):
 		message = "interrupted"
+	case tlsHint(err) != "":
+		e.Hint = tlsHint(err)
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		message = "no answer in time"
 		e.Hint = "see whether the server is overloaded, or raise the timeout"
@@ -175,6 +108,25 @@ func (s *server) explain(op, name string, err error) error {
 	}
 	e.Message = oneLine(message)
 	return e
+}
+
+// tlsHint says what to do about a connection that could not be secured, "" if that is
+// not what failed.
+func tlsHint(err error) string {
+	var network *net.OpError
+	switch {
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "this port does not speak TLS: the one that does is 9440, as a rule"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "name the CA that the server's certificate comes from: clickhouse.ca_file"
+	case errors.As(err, new(x509.HostnameError)):
+		return "name what the certificate names: in the address, or as clickhouse.server_name"
+	case errors.As(err, new(x509.CertificateInvalidError)):
+		return "renew the server's certificate, or set this host's clock"
+	case errors.As(err, &network) && network.Op == "remote error": // an alert of TLS
+		return "the server has ended TLS: if it asks for a client certificate, name one that it takes (clickhouse.cert_file, clickhouse.key_file)"
+	}
+	return ""
 }
 
 func isTimeout(err error) bool {
@@ -198,25 +150,4 @@ func oneLine(s string) string {
 		s = s[:maxMessage] + "..."
 	}
 	return exporter.Escape(strings.ToValidUTF8(s, "?"), false)
-}
-
-// retryable reports whether the same batch may succeed a little later: the
-// connection broke, or the server said that it was busy or going down. Whether the server had
-// stored the batch already is then unknown, and does not matter, since a batch
-// keeps its deduplication token.
-func retryable(err error) bool {
-	var exception *clickhouse.Exception
-	if errors.As(err, &exception) {
-		switch exception.Code {
-		case codeReadAfterEOF, codeCannotReadAll, codeAborted, codeCancelled: // what a server that is being stopped answers
-			return true
-		case codeTooManyParts, codeTooManyQueries, codeNoFreeConnection, codeSocketTimeout, codeNetwork, codeTableReadOnly, codeKeeper:
-			return true
-		}
-		return false
-	}
-	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, clickhouse.ErrConnectionClosed)
 }

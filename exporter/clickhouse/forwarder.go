@@ -201,7 +201,7 @@ func (f *Forwarder) send() {
 			return
 		case err != nil: // it cannot be read now
 			f.log.Error("records wait", "error", err)
-			f.pause(maxPause)
+			f.pause(exporter.DefaultMaxPause)
 		default:
 			f.deliver(c, b)
 		}
@@ -213,7 +213,7 @@ func (f *Forwarder) send() {
 func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 	for i := range b.Inserts {
 		insert := &b.Inserts[i]
-		for pauses := newBackoff(); ; {
+		for pauses := new(exporter.Backoff); ; {
 			err := c.insert(f.life, insert, b.ID)
 			damage := new(blockError)
 			switch {
@@ -230,7 +230,7 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 					f.spool.Return(b) // it is looked at anew when it is taken
 				}
 				return
-			case refused(err):
+			case Refused(err):
 				f.refused.Add(1)
 				f.log.Error("the server refuses a batch for what it holds; it is set aside", "error", err, "rows", insert.Rows)
 				f.spool.SetAside(b, insert, spool.Refused)
@@ -243,7 +243,7 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 					default:
 					}
 				}
-				f.pause(pauses.next())
+				f.pause(pauses.Next())
 				continue
 			}
 			break
@@ -273,11 +273,13 @@ func (f *Forwarder) report(err error) {
 	}
 }
 
-// connection is a sender's way to the server, made when it is needed.
+// connection is a sender's way to the server, made when it is needed. It outlives
+// failures, for it knows which replica had them.
 type connection struct {
-	f      *Forwarder
-	server *server // nil if there is none
-	filler *filler
+	f       *Forwarder
+	server  *server // nil if there is none
+	checked bool    // its tables
+	filler  *filler
 }
 
 func (c *connection) close() {
@@ -289,22 +291,24 @@ func (c *connection) close() {
 
 // ready connects and looks at the tables.
 func (c *connection) ready(ctx context.Context) error {
-	if c.server != nil {
+	if c.server == nil {
+		srv, err := connect(ctx, c.f.server)
+		if err != nil {
+			return err
+		}
+		c.server = srv
+	}
+	if c.checked {
 		return nil
 	}
-	srv, err := connect(ctx, c.f.server)
-	if err != nil {
-		return err
-	}
+	look := c.server.check
 	if c.f.apply {
-		err = srv.apply(ctx, SchemaOptions{})
-	} else {
-		err = srv.check(ctx)
+		look = func(ctx context.Context) error { return c.server.apply(ctx, SchemaOptions{}) }
 	}
-	if err != nil {
-		return errors.Join(err, srv.close())
+	if err := look(ctx); err != nil {
+		return c.server.conn.leave(ctx, err)
 	}
-	c.server, c.filler = srv, newFiller()
+	c.checked, c.filler = true, newFiller()
 	return nil
 }
 
@@ -316,8 +320,8 @@ type blockError struct {
 
 func (e *blockError) Unwrap() error { return e.error }
 
-// insert sends one insert. After a failure that is not the server's busyness it connects
-// anew, and looks at the tables again.
+// insert sends one insert. After a failure it looks at the tables again, which may be
+// those of another replica.
 func (c *connection) insert(ctx context.Context, i *spool.Insert, batch uint64) error {
 	err := c.ready(ctx)
 	if err == nil {
@@ -327,8 +331,7 @@ func (c *connection) insert(ctx context.Context, i *spool.Insert, batch uint64) 
 		err = c.send(bounded, i, batch)
 	}
 	if err != nil && !errors.As(err, new(*blockError)) {
-		c.close()
-		c.filler = nil
+		c.checked = false
 	}
 	return err
 }

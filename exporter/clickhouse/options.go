@@ -19,22 +19,25 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // Options say which server to speak to, and as whom.
 type Options struct {
-	// Addr lists servers as host:port of the native protocol, tried in order.
-	// Empty means 127.0.0.1:9000.
+	// Addr lists servers as host:port of the native protocol: replicas of the same
+	// tables. The first has the work while it is well; one that fails is left for
+	// the next for a while. Empty means 127.0.0.1:9000.
 	Addr []string
 	// Database holds the tables; empty means "weir".
 	Database string
 	// User is empty for "default".
 	User     string
 	Password string
-	// TLS is nil for a connection in the clear.
-	TLS *tls.Config
-	// DialTimeout bounds making a connection; 0 means 5 s.
+	// TLS returns what a new connection is secured with, such as [Certificates.Config].
+	// It may be called by several goroutines at a time. nil means connections in the clear.
+	TLS func() *tls.Config
+	// Compression of what is sent and received: lz4, zstd or none; empty means lz4.
+	Compression string
+	// DialTimeout bounds making a connection to one address; 0 means 5 s.
 	DialTimeout time.Duration
 	// Timeout bounds one statement, an insert of a whole batch included, from
 	// the request to the last byte of the answer; 0 means 60 s.
@@ -45,9 +48,14 @@ const (
 	defaultAddr        = "127.0.0.1:9000"
 	defaultDatabase    = "weir"
 	defaultUser        = "default"
+	defaultCompression = "lz4"
 	defaultDialTimeout = 5 * time.Second
 	defaultTimeout     = 60 * time.Second
 )
+
+var compressions = map[string]clickhouse.CompressionMethod{
+	"lz4": clickhouse.CompressionLZ4, "zstd": clickhouse.CompressionZSTD, "none": clickhouse.CompressionNone,
+}
 
 // databaseName is narrower than the server's idea of a name: the driver takes
 // INSERT statements apart, and does not understand quotes.
@@ -63,6 +71,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.User == "" {
 		o.User = defaultUser
+	}
+	if o.Compression == "" {
+		o.Compression = defaultCompression
 	}
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = defaultDialTimeout
@@ -82,6 +93,9 @@ func (o Options) Validate() error {
 	}
 	if o.Database != "" && !databaseName.MatchString(o.Database) {
 		return fmt.Errorf("ClickHouse database %q: want letters, digits, _ and -, at most 100", o.Database)
+	}
+	if _, ok := compressions[o.Compression]; !ok && o.Compression != "" {
+		return fmt.Errorf("ClickHouse compression %q: want lz4, zstd or none", o.Compression)
 	}
 	return nil
 }
@@ -105,16 +119,16 @@ func (o Options) GoString() string { return o.String() }
 // LogValue keeps the password out of logs.
 func (o Options) LogValue() slog.Value { return slog.StringValue(o.String()) }
 
-// server is a connection to one of the servers of the options, which are whole.
+// server is what leads to the servers of the options, which are whole.
 type server struct {
 	Options
-	conn driver.Conn
+	conn *replicas
 
 	mu    sync.Mutex
 	conns map[*boundedConn]struct{} // those that are open
 }
 
-// connect opens a connection and sees that it works. The database is not chosen
+// connect opens a connection to one of the servers and sees that it works. The database is not chosen
 // on the connection but named in each statement, for a database that does not
 // exist yet must not keep anybody from creating it.
 func connect(ctx context.Context, o Options) (*server, error) {
@@ -123,39 +137,13 @@ func connect(ctx context.Context, o Options) (*server, error) {
 	}
 	o = o.withDefaults()
 	s := &server{Options: o, conns: map[*boundedConn]struct{}{}}
-	conn, err := clickhouse.Open(&clickhouse.Options{
-		Addr:         o.Addr,
-		Auth:         clickhouse.Auth{Username: o.User, Password: o.Password},
-		TLS:          o.TLS,
-		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
-		DialTimeout:  o.DialTimeout,
-		DialContext:  s.dial,
-		ReadTimeout:  o.Timeout,
-		MaxOpenConns: 2,
-		MaxIdleConns: 2,
-		ClientInfo:   clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "weir"}}},
-	})
-	if err != nil {
-		return nil, s.explain("connect", "", err)
-	}
-	s.conn = conn
+	s.conn = newReplicas(s)
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
-	if err := s.ping(ctx); err != nil {
-		return nil, errors.Join(s.explain("connect", "", err), conn.Close())
+	if err := s.conn.Ping(ctx); err != nil {
+		return nil, errors.Join(s.explain("connect", "", err), s.conn.Close())
 	}
 	return s, nil
-}
-
-// ping makes the first connection. The driver trusts the lengths in a server's
-// greeting, and panics over those of something that is no ClickHouse.
-func (s *server) ping(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("what answers there is no ClickHouse: %v", p)
-		}
-	}()
-	return s.conn.Ping(ctx)
 }
 
 // dial connects under ctx, as the driver's own dialling does not.
@@ -174,7 +162,7 @@ func (s *server) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if s.TLS == nil {
 		return conn, nil
 	}
-	config := s.TLS.Clone()
+	config := s.TLS().Clone()
 	if config.ServerName == "" {
 		config.ServerName, _, _ = net.SplitHostPort(addr)
 	}

@@ -68,6 +68,14 @@ func (m *mortal) stop(t *testing.T) {
 	}
 }
 
+func (m *mortal) kill(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-m.Ended()
+}
+
 func (m *mortal) client() Options {
 	return Options{Addr: []string{m.Addr}, User: m.User, Password: m.Password, Database: "d", Timeout: 30 * time.Second}
 }

@@ -5,12 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
-)
 
-// Pauses between attempts double from the first to the longest.
-const (
-	firstPause = 200 * time.Millisecond
-	maxPause   = 10 * time.Second
+	"weir/exporter"
 )
 
 // retry calls send until it succeeds, fails for good, or patience or ctx ends.
@@ -23,7 +19,8 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 	}
 	defer cancel()
 	var last error
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+	var pauses exporter.Backoff
+	for {
 		err := s.attempt(bounded, send)
 		if err == nil {
 			s.outage.end(s.options.Report)
@@ -31,7 +28,7 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 		}
 		// ctx breaks connections when it ends, which may be seen before bounded is told.
 		if ctx.Err() == nil && bounded.Err() == nil {
-			if !retryable(err) && !s.options.Endless {
+			if !retryable(err) && !s.conn.elsewhere(err) && !s.options.Endless {
 				return err
 			}
 			last = err
@@ -42,7 +39,7 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 			s.outage.begin(s.options.Report, fmt.Errorf("%w; %s", err, again))
 			select {
 			case <-bounded.Done():
-			case <-time.After(pause):
+			case <-time.After(pauses.Next()):
 				continue
 			}
 		}

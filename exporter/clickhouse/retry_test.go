@@ -20,6 +20,7 @@ type breaker struct {
 	after    int64        // octets from the client
 	lostAck  bool         // all from the client goes through, the answer to it does not
 	accepted atomic.Int32
+	octets   atomic.Int64 // from all clients
 }
 
 func newBreaker(t *testing.T, to string) *breaker {
@@ -73,6 +74,7 @@ func (b *breaker) pass(client net.Conn) {
 		if err != nil {
 			return
 		}
+		b.octets.Add(int64(n))
 		if total := sent.Add(int64(n)); !b.lostAck && total > b.after && b.cuts.Add(-1) >= 0 {
 			return
 		}
@@ -111,6 +113,27 @@ func TestBrokenConnectionsCountOnce(t *testing.T) {
 		}
 		a.run(t, "DROP DATABASE "+quote(o.Database)+" SYNC")
 		a.close()
+	}
+}
+
+// Inserts that succeed leave their connection to the next one.
+func TestConnectionsAreKept(t *testing.T) {
+	o := applied(t)
+	b := newBreaker(t, o.Addr[0])
+	b.after = 1 << 62
+	o.Addr = []string{b.Addr().String()}
+	sink := newSink(t, o, SinkOptions{Report: func(err error) { t.Error(err) }})
+	for i := range 100 {
+		start := day.Add(time.Duration(i) * 10 * time.Second)
+		if err := errors.Join(sink.Write(t.Context(), batchOf(start, records(1, start, 1))), sink.Flush(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.accepted.Load(); n > inFlight {
+		t.Errorf("%d connections", n)
 	}
 }
 
