@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -78,14 +79,16 @@ func TestClassesOfErrors(t *testing.T) {
 			o := applied(t)
 			a := dial(t, o)
 			defer a.close()
-			sink := newSink(t, o, SinkOptions{Patience: 200 * time.Millisecond, MaxRows: 100})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			sink := newSink(t, o, SinkOptions{MaxRows: 100, Report: func(error) { cancel() }}) // what would be tried again is not
 			for _, sql := range c.before {
 				a.run(t, strings.ReplaceAll(sql, "{db}", o.Database))
 			}
 			var err error
 			for i := 0; i < max(c.inserts, 1) && err == nil; i++ {
 				start := day.Add(time.Duration(i) * 10 * time.Second)
-				err = errors.Join(sink.Write(t.Context(), batchOf(start, records(100, start, uint64(i)))), sink.Flush(t.Context()))
+				err = errors.Join(sink.Write(ctx, batchOf(start, records(100, start, uint64(i)))), sink.Flush(ctx))
 			}
 			var e *Error
 			if !errors.As(err, &e) || e.Code != c.code || Refused(err) != c.refused || retryable(err) != c.again ||
