@@ -183,7 +183,7 @@ type ForwarderStats struct {
 // Stats returns how f is. It may be called from any goroutine.
 func (f *Forwarder) Stats() ForwarderStats {
 	s := ForwarderStats{Acknowledged: f.acknowledged.Load(), Refused: f.refused.Load(), Spool: f.spool.Stats()}
-	s.Err, s.Since = f.outage.state()
+	s.Since, s.Err = f.outage.state()
 	return s
 }
 

@@ -97,12 +97,12 @@ func (o *outage) end(report func(error)) {
 	o.on = false
 }
 
-// state returns why inserts fail, and since when; nil if they do not.
-func (o *outage) state() (error, time.Time) {
+// state returns since when inserts fail, and why; nil if they do not.
+func (o *outage) state() (since time.Time, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.on {
-		return nil, time.Time{}
+		return time.Time{}, nil
 	}
-	return o.err, o.since
+	return o.since, o.err
 }

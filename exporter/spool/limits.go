@@ -143,8 +143,8 @@ func (s *Spool) kept(fl *flush) *header {
 	if err != nil {
 		return nil
 	}
-	h, at, err := readHeader(src, size)
-	if h == nil || h.sequence != fl.sequence { // of one that is cut the header may be whole
+	h, at, _ := readHeader(src, size) // of a file that is cut the header may be whole
+	if h == nil || h.sequence != fl.sequence {
 		return nil
 	}
 	for i := range h.blocks {
