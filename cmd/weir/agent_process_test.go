@@ -47,6 +47,12 @@ func (p *process) stderr() string {
 // a socket of its own, and no metrics unless the flags say so.
 func startAgent(t *testing.T, flags ...string) *process {
 	t.Helper()
+	return startAgentWith(t, nil, flags...)
+}
+
+// startAgentWith is startAgent with more in the environment.
+func startAgentWith(t *testing.T, env []string, flags ...string) *process {
+	t.Helper()
 	path, err := buildProgram()
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +68,7 @@ func startAgent(t *testing.T, flags ...string) *process {
 	p := &process{t: t, socket: filepath.Join(dir, "weir.sock"), ended: make(chan error, 1)}
 	p.cmd = exec.Command(path, append([]string{"run", "--listen", ""}, flags...)...)
 	p.cmd.Env = append(os.Environ(), "WEIR_ADMIN_SOCKET="+p.socket, "WEIR_SPOOL_FOLDER="+filepath.Join(dir, "spool"))
+	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

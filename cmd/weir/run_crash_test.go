@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -136,8 +137,7 @@ func newCrash(t *testing.T) *crash {
 // start starts the agent; batches are small, so that there are many of them.
 func (c *crash) start() {
 	c.t.Helper()
-	c.t.Setenv("WEIR_CLICKHOUSE_BATCH_ROWS", "1000")
-	c.agent = startAgent(c.t, c.flags...)
+	c.agent = startAgentWith(c.t, []string{"WEIR_CLICKHOUSE_BATCH_ROWS=1000"}, c.flags...)
 	c.agent.captures("c0")
 }
 
@@ -151,8 +151,10 @@ func (c *crash) kill() {
 }
 
 // settle has all that waits sent, ends the agent, and checks that every record is there
-// once: by the ledger, whose numbers have no gap, in flows, and in the roll-ups.
-func (c *crash) settle() {
+// once: by the ledger, whose numbers have no gap, in flows, in the roll-ups, and by weir
+// audit, which knows of nothing but the times in which no agent was there, if alive is
+// false.
+func (c *crash) settle(alive bool) {
 	t := c.t
 	t.Helper()
 	until(t, "the spool is empty", func() bool {
@@ -182,6 +184,17 @@ func (c *crash) settle() {
 			t.Errorf("%d %s", n, what)
 		}
 	}
+	r := weir(t, nil, append([]string{"audit", "--since", "1h"}, c.flags[:8]...)...)
+	if alive != (r.code == exitOK) || r.code > exitFailure || !strings.Contains(r.stdout, "complete") {
+		t.Errorf("audit ends with %d: %s%s", r.code, r.stdout, r.stderr)
+	}
+	lines, _, _ := strings.Cut(r.stdout, "\n1 host, ") // what follows are sums
+	for _, word := range []string{"missing", "duplicates", "doubled", "differ", "open", "lost", "no ledger", "rebooted"} {
+		if strings.Contains(lines, word) {
+			t.Errorf("audit says:\n%s", r.stdout)
+			break
+		}
+	}
 }
 
 // someTime waits for a random time in which much may happen.
@@ -189,6 +202,7 @@ func someTime(most time.Duration) { time.Sleep(time.Duration(rand.Int64N(int64(m
 
 // TestCrashAgent kills the agent at random moments, under traffic.
 func TestCrashAgent(t *testing.T) {
+	t.Parallel()
 	c := newCrash(t)
 	for range crashes {
 		c.start()
@@ -196,22 +210,24 @@ func TestCrashAgent(t *testing.T) {
 		c.kill()
 	}
 	c.start()
-	c.settle()
+	c.settle(false)
 }
 
 // TestCrashServer kills ClickHouse at random moments, while the agent sends.
 func TestCrashServer(t *testing.T) {
+	t.Parallel()
 	c := newCrash(t)
 	c.start()
 	for range crashes {
 		someTime(time.Second)
 		outside(func() { c.server.kill(t) })
 	}
-	c.settle()
+	c.settle(true)
 }
 
 // TestCrashBoth kills both, each at its own random moments.
 func TestCrashBoth(t *testing.T) {
+	t.Parallel()
 	c := newCrash(t)
 	done := make(chan struct{})
 	go func() {
@@ -228,5 +244,5 @@ func TestCrashBoth(t *testing.T) {
 	}
 	<-done
 	c.start()
-	c.settle()
+	c.settle(false)
 }
