@@ -36,6 +36,7 @@ var defaults = map[string]any{
 	"clickhouse.password":      "",
 	"clickhouse.password_file": "",
 	"clickhouse.data":          "",
+	"clickhouse.cluster":       "",
 	"clickhouse.apply_schema":  false,
 	"host":                     "",
 	"output":                   "clickhouse",
@@ -137,6 +138,8 @@ func (c *config) load(cmd *cobra.Command) error {
 	case "check":
 		maps.Copy(keys, runFlagKeys)
 		delete(keys, "output") // which is about its own answer
+	case "schema":
+		keys["cluster"] = "clickhouse.cluster"
 	}
 	for flag, key := range keys {
 		if f := cmd.Flags().Lookup(flag); f != nil {

@@ -211,7 +211,7 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	apply := l.applySchema || len(cfg.addr()) == 0
 	return exporter.Later(func(ctx context.Context) (exporter.Sink, error) {
 		if apply {
-			if err := clickhouse.Apply(ctx, o, clickhouse.SchemaOptions{}); err != nil {
+			if err := clickhouse.Apply(ctx, o, clickhouse.SchemaOptions{Cluster: cfg.v.GetString("clickhouse.cluster")}); err != nil {
 				return nil, err
 			}
 		}

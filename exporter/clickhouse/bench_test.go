@@ -58,27 +58,51 @@ func benchmarkInsert(b *testing.B, prepare func(admin)) {
 // To a table that throws everything away: the client, the wire, the server's decoder.
 func BenchmarkInsertNull(b *testing.B) {
 	benchmarkInsert(b, func(a admin) {
-		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
+		withoutViews(b, a)
 		a.run(b, "DROP TABLE "+a.table(flowsTable)+" SYNC")
-		for _, t := range tables(a.Database) {
-			if t.name == flowsTable {
-				t.engine, t.indexes, t.window = "ENGINE = Null", nil, 0
-				a.run(b, t.create(a.Database, 0))
-			}
-		}
-		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
+		l := layout{db: a.Database}
+		t := l.flows()
+		t.family, t.keys, t.indexes, t.window = "Null", "", nil, 0
+		a.run(b, l.create(&t))
 	})
 }
 
-// To flows, without and with the roll-up.
+// withoutViews has nothing fill the roll-ups, and the sink not find out.
+func withoutViews(b *testing.B, a admin, views ...string) {
+	b.Helper()
+	if len(views) == 0 {
+		views = []string{minuteView, hourView}
+	}
+	for _, v := range views {
+		a.run(b, "DROP VIEW "+a.table(v)+" SYNC")
+		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(v), a.table(ledgerTable)))
+	}
+}
+
+// To flows, without a roll-up, with the one by minute, with both.
 func BenchmarkInsertFlows(b *testing.B) {
-	benchmarkInsert(b, func(a admin) {
-		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
-		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
-	})
+	benchmarkInsert(b, func(a admin) { withoutViews(b, a) })
 }
 
-func BenchmarkInsertFlowsAndRollup(b *testing.B) { benchmarkInsert(b, func(admin) {}) }
+func BenchmarkInsertFlowsAndMinutes(b *testing.B) {
+	benchmarkInsert(b, func(a admin) { withoutViews(b, a, hourView) })
+}
+
+func BenchmarkInsertFlowsAndRollups(b *testing.B) { benchmarkInsert(b, func(admin) {}) }
+
+// The roll-up by hour fed from that by minute.
+func BenchmarkInsertCascade(b *testing.B) {
+	benchmarkInsert(b, func(a admin) { cascade(b, a) })
+}
+
+// cascade has the view of hours read the minutes.
+func cascade(t testing.TB, a admin) {
+	t.Helper()
+	l := layout{db: a.Database}
+	a.run(t, "DROP VIEW "+a.table(hourView)+" SYNC")
+	a.run(t, fmt.Sprintf("CREATE MATERIALIZED VIEW %s TO %s AS %s FROM %s AS f GROUP BY ALL", a.table(hourView), a.table(hourTable),
+		rollupQuery("toStartOfHour", "f.service_port", "sum(f.records)"), l.full(minuteTable)))
+}
 
 // What the client does alone: records to columns, hash.
 func BenchmarkColumns(b *testing.B) {
