@@ -103,7 +103,7 @@ func (s *server) compare(ctx context.Context, l *layout, version int, missingIsF
 		e.Differences = append(e.Differences, differences(&want, got, version)...)
 	}
 	if len(e.Missing) > 0 && !missingIsFine {
-		if e.Missing, err = s.seen(ctx, e.Missing); err != nil {
+		if e.Missing, err = s.seen(ctx, *l, e.Missing); err != nil {
 			return err
 		}
 	}
@@ -115,16 +115,25 @@ func (s *server) compare(ctx context.Context, l *layout, version int, missingIsF
 
 // seen returns those of the missing tables that the user would see if they were there.
 // Who may only insert sees the tables for that, and no others.
-func (s *server) seen(ctx context.Context, missing []string) ([]string, error) {
+func (s *server) seen(ctx context.Context, l layout, missing []string) ([]string, error) {
 	all, err := s.granted(ctx, "SHOW TABLES", "*")
 	if all || err != nil {
 		return missing, err
 	}
-	return slices.DeleteFunc(missing, func(name string) bool { return !slices.Contains(insertTables, name) }), nil
+	return slices.DeleteFunc(missing, func(name string) bool { return !slices.Contains(l.insertTables(), name) }), nil
 }
 
-// insertTables are those that a sink inserts into.
-var insertTables = []string{flowsTable, ledgerTable}
+// insertTables are those that a sink needs to insert into. What comes in by a table that is
+// spread over a cluster is inserted into the shards' tables by the same user.
+func (l layout) insertTables() (names []string) {
+	for _, name := range []string{flowsTable, ledgerTable} {
+		names = append(names, name)
+		if l.cluster != "" {
+			names = append(names, l.local(name))
+		}
+	}
+	return names
+}
 
 // granted reports whether the user has a right on a table, "*" for all of the database. Old servers
 // do not know: then the right may be there, but for the sight of all tables, which is no loss.
@@ -146,8 +155,12 @@ func (s *server) granted(ctx context.Context, right, table string) (bool, error)
 // mayInsert returns nil if the user has the rights that a sink takes, an error with the
 // statements that give them if not.
 func (s *server) mayInsert(ctx context.Context) error {
+	on, err := s.describe(ctx)
+	if err != nil {
+		return err
+	}
 	var lacking []string
-	for _, table := range insertTables {
+	for _, table := range layoutOf(s.Database, on).insertTables() {
 		yes, err := s.granted(ctx, "INSERT", table)
 		if err != nil {
 			return err

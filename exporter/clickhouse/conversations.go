@@ -14,6 +14,9 @@ import "strings"
 // are put side by side: they saw the same packets, so the counts of the one that saw
 // most are those of the conversation, and not the sum. At last the best of the reasons
 // tells who began.
+//
+// What is computed goes by other names than the computed columns of flows: a Distributed table
+// puts their expressions in their place, name and all.
 const conversationsSQL = `SELECT ts, proto,
     if(way.2, high, low).1 AS src_ip, if(way.2, high, low).2 AS src_port,
     if(way.2, low, high).1 AS dst_ip, if(way.2, low, high).2 AS dst_port, way.1 AS initiator, first, last,
@@ -24,7 +27,7 @@ const conversationsSQL = `SELECT ts, proto,
     $community_id AS community_id
 FROM
 (
-    SELECT ts, proto, low, high, max(way) AS way, min(first) AS first, max(last) AS last,
+    SELECT ts, proto, low, high, max(way) AS way, min(begin) AS first, max(finish) AS last,
         (max(up.1), max(up.2)) AS up, (max(down.1), max(down.2)) AS down, groupBitOr(up_flags) AS up_flags, groupBitOr(down_flags) AS down_flags,
         sum(records) AS records, count() AS places, arraySort(groupUniqArray(host)) AS hosts
     FROM
@@ -32,7 +35,7 @@ FROM
         SELECT toStartOfHour(f.ts) AS ts, f.proto AS proto,
             if($flip, (f.dst_ip, f.dst_port), (f.src_ip, f.src_port)) AS low,
             if($flip, (f.src_ip, f.src_port), (f.dst_ip, f.dst_port)) AS high,
-            max((f.initiator, $flip)) AS way, min(f.first) AS first, max(f.last) AS last,
+            max((f.initiator, $flip)) AS way, min(f.first) AS begin, max(f.last) AS finish,
             (sum(if($flip, f.reverse_packets, f.packets)), sum(if($flip, f.reverse_bytes, f.bytes))) AS up,
             (sum(if($flip, f.packets, f.reverse_packets)), sum(if($flip, f.bytes, f.reverse_bytes))) AS down,
             groupBitOr(if($flip, f.reverse_tcp_flags, f.tcp_flags)) AS up_flags,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -99,6 +100,13 @@ const (
 // table without its roll-up may be stored.
 const hintNoSpace = "free space on the server's disk, then send it all again: under the same token nothing counts twice"
 
+// lackingGrant is what the server says of a right that the user has not: which, and on what
+// (AccessControl, ContextAccess.cpp in its sources). columnLists are what it says besides.
+var (
+	lackingGrant = regexp.MustCompile("necessary to have the grant ([A-Z][A-Za-z0-9_, ()]*?)(?: for at least one column)? ON ([A-Za-z0-9_.*`-]*[A-Za-z0-9_*`-])")
+	columnLists  = regexp.MustCompile(`\([^()]*\)`)
+)
+
 // hint says what to do about a code.
 func (s *server) hint(code int32, message string) string {
 	switch code {
@@ -108,7 +116,13 @@ func (s *server) hint(code int32, message string) string {
 		return "create the tables with `weir schema --apply`"
 	case codeNoSuchColumn:
 		return "see what differs with `weir schema --check`"
-	case codeReadOnly, codeAccessDenied, codeConstraint:
+	case codeAccessDenied:
+		// Of a right on some columns the name is enough: the server takes the whole.
+		if m := lackingGrant.FindStringSubmatch(message); m != nil {
+			return "an administrator gives the right with: " + exporter.Escape(s.grant(columnLists.ReplaceAllString(m[1], ""), m[2]), false)
+		}
+		return fmt.Sprintf("user %q may not do this: give it the right (GRANT) or name another user", s.User)
+	case codeReadOnly, codeConstraint:
 		return fmt.Sprintf("user %q may not do this: give it the right (GRANT) or name another user", s.User)
 	case codeMemory:
 		return "the server is short of memory: raise max_memory_usage or max_server_memory_usage, or ask for less at a time"

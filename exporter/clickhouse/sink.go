@@ -115,7 +115,11 @@ func NewSink(ctx context.Context, o Options, so SinkOptions) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := firstError(srv.mayInsert(ctx), srv.check(ctx)); err != nil {
+	err = srv.mayInsert(ctx)
+	if err == nil {
+		err = srv.check(ctx)
+	}
+	if err != nil {
 		srv.close()
 		return nil, err
 	}
