@@ -17,6 +17,8 @@ var (
 // communityID returns SQL for the Community ID v1 (seed 0) of a flow, by which Zeek, Suricata and
 // others name it: base64 of SHA-1 over both endpoints in order, see
 // github.com/corelight/community-id-spec. Only TCP, UDP, SCTP and ICMP have ports there.
+// Lambdas stand for what is used more than once: p is the partner of the ICMP type, s the
+// endpoints in order, e an endpoint.
 func communityID() string {
 	var types, partners []string
 	for family, pairs := range [][][2]uint8{icmpPartners, icmpv6Partners} {
@@ -25,21 +27,13 @@ func communityID() string {
 			partners = append(partners, fmt.Sprint(p[1]))
 		}
 	}
-	const icmp = "proto IN (1, 58)"
-	typ := "bitShiftRight(dst_port, 8)"
-	// 65535 is no type: the flow has a direction.
-	partner := fmt.Sprintf("transform((toUInt32(proto) * 256) + %s, [%s], [%s], 65535)", typ, strings.Join(types, ", "), strings.Join(partners, ", "))
-	src := fmt.Sprintf("multiIf(%s, %s, proto IN (6, 17, 132), src_port, 0)", icmp, typ)
-	dst := fmt.Sprintf("multiIf(NOT (%s), if(proto IN (6, 17, 132), dst_port, 0), (%s) = 65535, bitAnd(dst_port, 255), %s)", icmp, partner, partner)
-	ordered := fmt.Sprintf("((%s) AND ((%s) = 65535)) OR ((src_ip, %s) <= (dst_ip, %s))", icmp, partner, src, dst)
-	address := func(name string) string {
-		return fmt.Sprintf("if(startsWith(reinterpret(%[1]s, 'FixedString(16)'), unhex('00000000000000000000FFFF')), "+
-			"substring(reinterpret(%[1]s, 'FixedString(16)'), 13), reinterpret(%[1]s, 'FixedString(16)'))", name)
-	}
-	port := func(expr string) string {
-		return fmt.Sprintf("char(bitShiftRight(%[1]s, 8), bitAnd(%[1]s, 255))", expr)
-	}
-	there := fmt.Sprintf("concat(%s, %s, char(proto, 0), if(proto IN (1, 6, 17, 58, 132), concat(%s, %s), ''))", address("src_ip"), address("dst_ip"), port(src), port(dst))
-	back := fmt.Sprintf("concat(%s, %s, char(proto, 0), if(proto IN (1, 6, 17, 58, 132), concat(%s, %s), ''))", address("dst_ip"), address("src_ip"), port(dst), port(src))
-	return fmt.Sprintf("concat('1:', base64Encode(SHA1(concat(char(0, 0), if(%s, %s, %s)))))", ordered, there, back)
+	return strings.NewReplacer(
+		"$partner", "transform((toUInt32(proto) * 256) + bitShiftRight(dst_port, 8), ["+strings.Join(types, ", ")+"], ["+strings.Join(partners, ", ")+"], 65535)",
+		"$src", "(src_ip, multiIf(proto IN (1, 58), bitShiftRight(dst_port, 8), proto IN (6, 17, 132), src_port, 0))",
+		"$dst", "(dst_ip, multiIf(proto IN (1, 58), if(p = 65535, bitAnd(dst_port, 255), p), proto IN (6, 17, 132), dst_port, 0))",
+		"$bytes", "reinterpret(e.1, 'FixedString(16)')",
+	).Replace("concat('1:', base64Encode(SHA1(arrayMap(s -> concat(char(0, 0), " +
+		"arrayStringConcat(arrayMap(e -> if(startsWith($bytes, unhex('00000000000000000000FFFF')), substring($bytes, 13), $bytes), s)), char(proto, 0), " +
+		"if(proto IN (1, 6, 17, 58, 132), arrayStringConcat(arrayMap(e -> char(bitShiftRight(e.2, 8), bitAnd(e.2, 255)), s)), '')), " +
+		"arrayMap(p -> if((proto IN (1, 58)) AND (p = 65535), [$src, $dst], arraySort([$src, $dst])), [$partner]))[1])))")
 }

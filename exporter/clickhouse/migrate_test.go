@@ -150,7 +150,7 @@ func TestTTL(t *testing.T) {
 			t.Errorf("%v: %s, want %s", step.ttl, got, step.want)
 		}
 	}
-	for _, wrong := range []SchemaOptions{{TTL: map[string]time.Duration{"x": hour}}, {TTL: map[string]time.Duration{"flows": 1}}, {TTL: map[string]time.Duration{"flows": -hour}},
+	for _, wrong := range []SchemaOptions{{TTL: map[string]time.Duration{"x": hour}}, {TTL: map[string]time.Duration{"flows": 1}}, {TTL: map[string]time.Duration{"flows": -hour}}, {TTL: map[string]time.Duration{"flows": 100 * year}},
 		{Cluster: "a'b"}, {Cluster: "1"}, {Unreplicated: true}} {
 		if err := Apply(t.Context(), o, wrong); err == nil {
 			t.Errorf("%+v was taken", wrong)

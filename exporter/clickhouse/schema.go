@@ -28,6 +28,13 @@ type SchemaOptions struct {
 	Unreplicated bool
 }
 
+// maxTTL keeps the time at which a row goes within DateTime, which ends in 2106: what lies
+// beyond wraps around, and the row is gone at once.
+const (
+	year   = 365 * 24 * time.Hour
+	maxTTL = 50 * year
+)
+
 // AgingTables are the tables of SchemaOptions.TTL, in alphabetical order: those that grow.
 func AgingTables() []string { return layout{}.aging() }
 
@@ -37,8 +44,8 @@ func (o SchemaOptions) Validate() error {
 		if !slices.Contains(AgingTables(), name) {
 			return fmt.Errorf("TTL of table %q: there are %s", name, strings.Join(AgingTables(), ", "))
 		}
-		if d := o.TTL[name]; d < 0 || d > 0 && d < time.Second {
-			return fmt.Errorf("TTL of table %s: %v is no time of a second or more", name, d)
+		if d := o.TTL[name]; d < 0 || d > 0 && d < time.Second || d > maxTTL {
+			return fmt.Errorf("TTL of table %s: %v is not between a second and %d years (0: for ever)", name, d, maxTTL/year)
 		}
 	}
 	if o.Cluster != "" && !clusterName.MatchString(o.Cluster) {
