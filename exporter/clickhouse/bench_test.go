@@ -62,7 +62,7 @@ func BenchmarkInsertNull(b *testing.B) {
 		a.run(b, "DROP TABLE "+a.table(flowsTable)+" SYNC")
 		l := layout{db: a.Database}
 		t := l.flows()
-		t.family, t.keys, t.indexes, t.window = "Null", "", nil, 0
+		t.family, t.keys, t.indexes, t.spread = "Null", "", nil, false
 		a.run(b, l.create(&t))
 	})
 }

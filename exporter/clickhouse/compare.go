@@ -210,10 +210,10 @@ func differences(want *tableDef, got have, version int) []Difference {
 	}
 	// Repeated inserts are recognised by a MergeTree with a window, by Replicated
 	// tables always; Null and Distributed tables pass them on.
-	if want.window > 0 && strings.HasSuffix(got.engine, "MergeTree") && !strings.HasPrefix(got.engine, "Replicated") {
+	if want.spread && strings.HasSuffix(got.engine, "MergeTree") && !strings.HasPrefix(got.engine, "Replicated") {
 		m := windowSetting.FindStringSubmatch(got.create)
 		if m == nil || m[1] == "0" {
-			add("setting non_replicated_deduplication_window", "0", fmt.Sprint(want.window))
+			add("setting non_replicated_deduplication_window", "0", fmt.Sprint(window))
 		}
 	}
 	return ds

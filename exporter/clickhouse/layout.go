@@ -56,7 +56,7 @@ func (l layout) tables() []tableDef {
 	var out []tableDef
 	add := func(ts ...tableDef) {
 		for _, t := range ts {
-			if l.cluster == "" || t.window == 0 {
+			if l.cluster == "" || !t.spread {
 				out = append(out, t)
 				continue
 			}
@@ -84,7 +84,7 @@ func (l layout) engine(t *tableDef) string {
 	if l.replicated() && family != "Distributed" {
 		// The versions are the same on all servers, so all are replicas of one table.
 		path, replica := "/clickhouse/tables/{shard}/"+l.db+"/"+t.name, "{replica}"
-		if t.window == 0 { // weir_schema, which says the same on all shards
+		if !t.spread { // weir_schema, which says the same on all shards
 			path, replica = "/clickhouse/tables/"+l.db+"/"+t.name, "{shard}-{replica}"
 		}
 		family, args = "Replicated"+family, append([]string{literal(path), literal(replica)}, args...)
@@ -133,8 +133,8 @@ func (l layout) create(t *tableDef) string {
 		if t.keys != "" {
 			sb.WriteString("\n" + t.keys)
 		}
-		if t.window > 0 {
-			sb.WriteString("\nSETTINGS " + l.windows(t))
+		if t.spread {
+			sb.WriteString("\nSETTINGS " + l.windows())
 		}
 	}
 	sb.WriteString("\nCOMMENT " + literal(t.doc))
@@ -145,11 +145,11 @@ func (l layout) create(t *tableDef) string {
 // agents need none but to insert into flows.
 const viewSecurity = "DEFINER = CURRENT_USER SQL SECURITY DEFINER"
 
-func (l layout) windows(t *tableDef) string {
+func (l layout) windows() string {
 	if l.replicated() {
-		return fmt.Sprintf("replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d", t.window, windowSeconds)
+		return fmt.Sprintf("replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d", replicatedWindow, windowSeconds)
 	}
-	return fmt.Sprintf("non_replicated_deduplication_window = %d", t.window)
+	return fmt.Sprintf("non_replicated_deduplication_window = %d", window)
 }
 
 // added returns the statements that add the columns which version v has brought to

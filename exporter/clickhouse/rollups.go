@@ -34,7 +34,7 @@ func rollupColumns(unit string) []columnDef {
 // rollup returns a roll-up of flows and the view that fills it.
 func (l layout) rollup(unit, name, view string, since int) []tableDef {
 	columns := rollupColumns(unit)
-	t := tableDef{name: name, since: since, doc: "flows summed by " + unit + ", addresses and service", columns: columns, window: window, ages: true,
+	t := tableDef{name: name, since: since, doc: "flows summed by " + unit + ", addresses and service", columns: columns, spread: true, ages: true,
 		family: "SummingMergeTree", args: []string{"(" + strings.Join(append(append([]string{}, rollupSums...), "records"), ", ") + ")"},
 		keys: "PARTITION BY toDate(ts)\nPRIMARY KEY (toStartOfHour(ts), host)\n" +
 			"ORDER BY (toStartOfHour(ts), host, src_ip, dst_ip, proto, service_port, iface, direction, vlan, ts)"}

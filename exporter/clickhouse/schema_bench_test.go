@@ -212,7 +212,10 @@ var benchVariants = []struct {
 	change func(*tableDef)
 }{
 	{"as-it-is", func(*tableDef) {}},
-	{"order=dst_port-first", func(t *tableDef) {
+	{"order=pair,src_port", func(t *tableDef) {
+		t.keys = order("toStartOfHour(ts), host", "toStartOfHour(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts")
+	}},
+	{"order=pair,dst_port", func(t *tableDef) {
 		t.keys = order("toStartOfHour(ts), host", "toStartOfHour(ts), host, src_ip, dst_ip, proto, dst_port, src_port, ts")
 	}},
 	{"order=proto,dst_port,addresses", func(t *tableDef) {
@@ -243,9 +246,6 @@ var benchVariants = []struct {
 	{"order=dst_port,addresses,proto", func(t *tableDef) {
 		t.keys = order("toStartOfHour(ts), host", "toStartOfHour(ts), host, dst_port, src_ip, dst_ip, proto, src_port, ts")
 	}},
-	{"order=src,proto,dst_port,dst", func(t *tableDef) {
-		t.keys = order("toStartOfHour(ts), host", "toStartOfHour(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts")
-	}},
 	{"order=dst,proto,dst_port,src", func(t *tableDef) {
 		t.keys = order("toStartOfHour(ts), host", "toStartOfHour(ts), host, dst_ip, proto, dst_port, src_ip, src_port, ts")
 	}},
@@ -253,13 +253,13 @@ var benchVariants = []struct {
 		t.keys = order("toStartOfHour(ts), host, proto, dst_port", "toStartOfHour(ts), host, proto, dst_port, src_ip, dst_ip, src_port, ts")
 	}},
 	{"bucket=10min", func(t *tableDef) {
-		t.keys = order("toStartOfTenMinutes(ts), host", "toStartOfTenMinutes(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts")
+		t.keys = order("toStartOfTenMinutes(ts), host", "toStartOfTenMinutes(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts")
 	}},
 	{"bucket=day", func(t *tableDef) {
-		t.keys = order("toDate(ts), host", "toDate(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts")
+		t.keys = order("toDate(ts), host", "toDate(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts")
 	}},
 	{"primary=hour,host,src_ip", func(t *tableDef) {
-		t.keys = order("toStartOfHour(ts), host, src_ip", "toStartOfHour(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts")
+		t.keys = order("toStartOfHour(ts), host, src_ip", "toStartOfHour(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts")
 	}},
 	{"index=none", func(t *tableDef) { t.indexes = nil }},
 	{"index=bloom-granularity-4", func(t *tableDef) {
@@ -270,6 +270,10 @@ var benchVariants = []struct {
 	}},
 	{"index=minmax-src", func(t *tableDef) {
 		t.indexes = []string{"INDEX ix_src src_ip TYPE minmax GRANULARITY 1", "INDEX ix_dst dst_ip TYPE bloom_filter(0.025) GRANULARITY 1"}
+	}},
+	{"index=minmax-src,codec=ts-T64", func(t *tableDef) {
+		t.indexes = []string{"INDEX ix_src src_ip TYPE minmax GRANULARITY 1", "INDEX ix_dst dst_ip TYPE bloom_filter(0.01) GRANULARITY 1"}
+		recode("T64, ZSTD(1)", "ts")(t)
 	}},
 	{"codec=LZ4", func(t *tableDef) {
 		for _, c := range flowsColumns() {
@@ -299,7 +303,7 @@ var benchVariants = []struct {
 }
 
 // BenchmarkSchema fills variants of flows with a day of two million rows and asks each the usual
-// questions: octets a row on disk, milliseconds a question. WEIR_BENCH_CAPTURES is a
+// questions: octets a row on disk, and the least milliseconds that a question took. WEIR_BENCH_CAPTURES is a
 // pattern of more captures to take flows from.
 func BenchmarkSchema(b *testing.B) {
 	const rows = 2_000_000
@@ -327,7 +331,7 @@ func BenchmarkSchema(b *testing.B) {
 		b.Run(v.name, func(b *testing.B) {
 			l := layout{db: o.Database}
 			t := l.flows()
-			t.name, t.window = fmt.Sprintf("variant_%d", i), 0
+			t.name, t.spread = fmt.Sprintf("variant_%d", i), false
 			v.change(&t)
 			a.run(b, l.create(&t))
 			name, list := a.table(t.name), strings.Join(stored, ", ")
@@ -340,16 +344,18 @@ func BenchmarkSchema(b *testing.B) {
 }
 
 func measure(b *testing.B, a admin, name, peer string) {
-	took := make([]time.Duration, len(benchQueries))
+	least := make([]time.Duration, len(benchQueries)) // what else runs on the machine only adds
 	for b.Loop() {
 		for i, q := range benchQueries {
 			began := time.Now()
 			a.run(b, fmt.Sprintf(q.sql, a.table(name), peer)+" FORMAT Null")
-			took[i] += time.Since(began)
+			if took := time.Since(began); least[i] == 0 || took < least[i] {
+				least[i] = took
+			}
 		}
 	}
 	for i, q := range benchQueries {
-		b.ReportMetric(float64(took[i].Microseconds())/1000/float64(b.N), q.name+"-ms")
+		b.ReportMetric(float64(least[i].Microseconds())/1000, q.name+"-ms")
 	}
 	ctx, cancel := a.deadline(context.Background())
 	defer cancel()

@@ -96,7 +96,7 @@ func TestOtherColumnsAreRefused(t *testing.T) {
 			"flows, column bytes: have UInt32, want UInt64",
 			"flows, column src_ip: have nothing, want IPv6",
 			"flows, column first: have DateTime64(3, 'UTC'), want DateTime64(3, 'UTC') ALIAS",
-			"setting non_replicated_deduplication_window: have 0, want 10000",
+			"setting non_replicated_deduplication_window: have 0, want 100000",
 			o.Addr[0], o.Database,
 		} {
 			if !strings.Contains(err.Error(), want) {

@@ -39,19 +39,24 @@ type tableDef struct {
 	family  string   // of a table: MergeTree, SummingMergeTree, Distributed
 	args    []string // of the family
 	keys    string   // PARTITION BY, PRIMARY KEY, ORDER BY
-	window  int      // blocks that deduplication remembers; 0 for what is not spread over shards either
+	spread  bool     // rows are inserted, each once; in a cluster they lie on shards
 	ages    bool     // a TTL may be set
 	query   string   // of a view: after AS
 	to      string   // of a materialized view: the table that it fills
 }
 
-// window is how many inserted blocks a table remembers to recognise one that is
-// sent again. It counts blocks of the whole table: with 1,000 agents that flush
-// every 10 s, 10,000 last for 100 s.
-const window = 10000
-
-// windowSeconds is how long a replicated table remembers them at most.
-const windowSeconds = 7 * 24 * 60 * 60
+// What a table remembers to recognise a block that is sent again; it counts those of
+// the whole table, from all who insert.
+const (
+	// window is how many blocks. Each takes 220 octets of memory in every table, 22 MB
+	// when it is full; ten times as many take ten times as much, and seconds at each start of the
+	// server (docs/clickhouse.md).
+	window = 100_000
+	// replicatedWindow is the same of a replicated table, whose blocks are nodes in Keeper,
+	// and windowSeconds how long it remembers them at most.
+	replicatedWindow = 10_000
+	windowSeconds    = 7 * 24 * 60 * 60
+)
 
 // codecs of the columns that gain by another than the default: small numbers in
 // wide types.
@@ -183,19 +188,19 @@ func versions() tableDef {
 // compresses. A wider bucket prunes worse, a narrower one repeats more
 // (BenchmarkSchema, docs/clickhouse.md).
 func (l layout) flows() tableDef {
-	return tableDef{name: flowsTable, doc: "one row for each flow and interval, both directions", columns: flowsColumns(), window: window, ages: true,
+	return tableDef{name: flowsTable, doc: "one row for each flow and interval, both directions", columns: flowsColumns(), spread: true, ages: true,
 		indexes: []string{
 			"INDEX ix_src src_ip TYPE bloom_filter(0.01) GRANULARITY 1",
 			"INDEX ix_dst dst_ip TYPE bloom_filter(0.01) GRANULARITY 1",
 		},
 		family: "MergeTree",
 		keys: "PARTITION BY toDate(ts)\nPRIMARY KEY (toStartOfHour(ts), host)\n" +
-			"ORDER BY (toStartOfHour(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts)"}
+			"ORDER BY (toStartOfHour(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts)"}
 }
 
 // ledger is the table of the accounts.
 func ledger() tableDef {
-	return tableDef{name: ledgerTable, doc: "what became of every packet: one row for each host, interface and interval", columns: ledgerColumns(), window: window, ages: true,
+	return tableDef{name: ledgerTable, doc: "what became of every packet: one row for each host, interface and interval", columns: ledgerColumns(), spread: true, ages: true,
 		family: "MergeTree", keys: "PARTITION BY toYYYYMM(ts)\nORDER BY (ts, host, iface)"}
 }
 
