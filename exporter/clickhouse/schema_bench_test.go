@@ -308,6 +308,7 @@ var benchVariants = []struct {
 func BenchmarkSchema(b *testing.B) {
 	const rows = 2_000_000
 	o := applied(b)
+	o.Timeout = 10 * time.Minute
 	a := dial(b, o)
 	defer a.close()
 	s := newSink(b, o, SinkOptions{})
