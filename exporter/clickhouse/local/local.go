@@ -28,8 +28,8 @@ type Options struct {
 	TCPPort  int    // native protocol; 0 for a free port
 	HTTPPort int    // 0 for a free port
 	Memory   string // upper bound for the server, such as "2GiB"; "" for its default
-	// Cluster makes the server one of a cluster, as NAME=HOST:PORT,HOST:PORT of all its servers, which
-	// ClusterSecret, a file, holds the common secret of.
+	// Cluster makes the server one of a cluster, all of whose servers it names:
+	// NAME=HOST:PORT,HOST:PORT. ClusterSecret is a file with the secret that they share.
 	Cluster       string
 	ClusterSecret string
 	NoProgress    bool      // no progress bar for the download even on a terminal
