@@ -34,7 +34,7 @@ func benchmarkInsert(b *testing.B, prepare func(admin)) {
 	s := newSink(b, o, SinkOptions{})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	rows := 0
+	rows, began := 0, time.Now()
 	for b.Loop() {
 		for _, batch := range batches {
 			if err := s.Write(context.Background(), batch); err != nil {
@@ -57,7 +57,8 @@ func benchmarkInsert(b *testing.B, prepare func(admin)) {
 	defer a.close()
 	a.run(b, "SYSTEM FLUSH LOGS")
 	micros, err := strconv.ParseFloat(a.one(b, "sum(ProfileEvents['OSCPUVirtualTimeMicroseconds'])",
-		"system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND has(databases, '"+o.Database+"')"), 64)
+		fmt.Sprintf("system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND has(databases, '%s') AND query_start_time_microseconds >= fromUnixTimestamp64Micro(%d)",
+			o.Database, began.UnixMicro())), 64)
 	if err != nil {
 		b.Fatal(err)
 	}
