@@ -47,6 +47,19 @@ var serverConfig = newTemplate(`<clickhouse>
     <ttl>event_date + INTERVAL 1 DAY DELETE</ttl>
     <flush_interval_milliseconds>7500</flush_interval_milliseconds>
   </query_log>
+{{- with .Cluster}}
+  <remote_servers>
+    <{{.Name}}>
+      <secret>{{.Secret}}</secret>
+{{- range .Shards}}
+      <shard>
+        <internal_replication>true</internal_replication>
+        <replica><host>{{.Host}}</host><port>{{.Port}}</port></replica>
+      </shard>
+{{- end}}
+    </{{.Name}}>
+  </remote_servers>
+{{- end}}
 </clickhouse>
 `)
 
@@ -96,6 +109,9 @@ var usersConfig = newTemplate(`<clickhouse>
       <grants>
         <query>GRANT CHECK, SHOW, SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, SYSTEM, dictGet, INTROSPECTION ON *.*</query>
         <query>GRANT TABLE ENGINE ON *</query>
+{{- if .Cluster}}
+        <query>GRANT REMOTE ON *.*</query>
+{{- end}}
       </grants>
     </weir>
     <weir_reader>
@@ -116,21 +132,41 @@ func newTemplate(text string) *template.Template {
 	return template.Must(template.New("config").Parse(text))
 }
 
-// expand fills in a template. Every value is escaped for XML: paths are the user's.
-func expand(t *template.Template, values map[string]string) ([]byte, error) {
-	escaped := make(map[string]string, len(values))
-	for name, value := range values {
+// settings are what the templates are filled with.
+type settings struct {
+	Logs, UsersFile, Memory  string
+	Password, ReaderPassword string // hashed
+	Cluster                  *cluster
+}
+
+// expand fills in a template. What is not made of letters and digits alone is
+// escaped for XML: paths are the user's.
+func expand(t *template.Template, s settings) ([]byte, error) {
+	if s.Cluster != nil {
+		c := *s.Cluster
+		s.Cluster = &c
+	}
+	for _, text := range s.texts() {
 		var b bytes.Buffer
-		if err := xml.EscapeText(&b, []byte(value)); err != nil {
+		if err := xml.EscapeText(&b, []byte(*text)); err != nil {
 			return nil, fmt.Errorf("write the server's configuration: %w", err)
 		}
-		escaped[name] = b.String()
+		*text = b.String()
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, escaped); err != nil {
+	if err := t.Execute(&b, s); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// texts returns what is to be escaped.
+func (s *settings) texts() []*string {
+	texts := []*string{&s.Logs, &s.UsersFile}
+	if s.Cluster != nil {
+		texts = append(texts, &s.Cluster.Secret)
+	}
+	return texts
 }
 
 func hashPassword(password string) string {

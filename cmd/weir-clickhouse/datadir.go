@@ -37,7 +37,7 @@ const (
 )
 
 // openDataDir makes and locks the folder, its passwords and its configuration.
-func openDataDir(path string, owner account, memory int64) (*dataDir, error) {
+func openDataDir(path string, owner account, memory int64, c *cluster) (*dataDir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
@@ -49,7 +49,7 @@ func openDataDir(path string, owner account, memory int64) (*dataDir, error) {
 	if err := d.takeLock(); err != nil {
 		return nil, err
 	}
-	if err := d.prepare(owner, memory); err != nil {
+	if err := d.prepare(owner, memory, c); err != nil {
 		d.lock.Close()
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func describeHolder(lock *os.File) string {
 	return fmt.Sprintf(" (process %d at %s)", st.PID, st.Addr)
 }
 
-func (d *dataDir) prepare(owner account, memory int64) error {
+func (d *dataDir) prepare(owner account, memory int64, c *cluster) error {
 	password, err := d.password(local.PasswordFile)
 	if err != nil {
 		return err
@@ -99,9 +99,9 @@ func (d *dataDir) prepare(owner account, memory int64) error {
 	if err != nil {
 		return err
 	}
-	values := map[string]string{
-		"Logs": d.file(logsDir), "UsersFile": d.file(usersFile), "Memory": strconv.FormatInt(memory, 10),
-		"Password": hashPassword(password), "ReaderPassword": hashPassword(readerPassword),
+	values := settings{
+		Logs: d.file(logsDir), UsersFile: d.file(usersFile), Memory: strconv.FormatInt(memory, 10),
+		Password: hashPassword(password), ReaderPassword: hashPassword(readerPassword), Cluster: c,
 	}
 	config, err := expand(serverConfig, values)
 	if err != nil {

@@ -28,6 +28,8 @@ type serveOptions struct {
 	httpPort     uint16
 	user         string
 	memory       string
+	cluster      string
+	secretFile   string
 	parentPID    int
 	noProgress   bool
 	errorsAsJSON bool
@@ -45,10 +47,15 @@ addr, http, user, password_file, reader, reader_password_file, data, pid, versio
 With --parent-pid nothing else is said, else standard error has it for people.
 Passwords are made at the first start and kept in the data folder (mode 0600).
 
-Started by root, the server runs as user "weir" if there is one, else as "nobody".`,
+Started by root, the server runs as user "weir" if there is one, else as "nobody".
+
+With --cluster, servers on this machine form a cluster for weir schema --cluster NAME
+--unreplicated: each is started with the same names and secret.`,
 		Example: `  weir-clickhouse serve
   weir-clickhouse serve --tcp-port 0 --http-port 0 --data /tmp/try   # free ports
-  weir-clickhouse serve --parent-pid $$                              # ends with this shell`,
+  weir-clickhouse serve --parent-pid $$                              # ends with this shell
+  weir-clickhouse serve --data /tmp/b --tcp-port 9001 --http-port 8124 \\
+    --cluster two=127.0.0.1:9000,127.0.0.1:9001 --cluster-secret secret`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return wrapServe(o.serve(cmd.Context()), o.errorsAsJSON)
@@ -63,6 +70,8 @@ Started by root, the server runs as user "weir" if there is one, else as "nobody
 	f.Uint16Var(&o.httpPort, "http-port", 8123, "port of the HTTP interface, 0 for a free one")
 	f.StringVar(&o.user, "user", "", "user to run as when started by root (default: weir if there is one, else nobody)")
 	f.StringVar(&o.memory, "memory", "4GiB", "upper bound for the server's memory, and never more than half of the machine's")
+	f.StringVar(&o.cluster, "cluster", "", "servers to spread tables over, each a shard, as `NAME=HOST:PORT,HOST:PORT`; this one is among them")
+	f.StringVar(&o.secretFile, "cluster-secret", "", "`FILE` with the secret by which these servers know each other")
 	f.IntVar(&o.parentPID, "parent-pid", 0, "end when this process has ended, 0 for none")
 	f.BoolVar(&o.noProgress, "no-progress", false, "no progress bar")
 	f.BoolVar(&o.errorsAsJSON, "errors-as-json", false, "")
@@ -140,7 +149,11 @@ func (o *serveOptions) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	data, err := openDataDir(o.data, as, memory)
+	c, err := parseCluster(o.cluster, o.secretFile)
+	if err != nil {
+		return err
+	}
+	data, err := openDataDir(o.data, as, memory, c)
 	if err != nil {
 		return err
 	}

@@ -203,8 +203,10 @@ func insertOnce(t *testing.T, s *local.Server) {
 			t.Errorf("%s has %s rows, want %s", table, got, want)
 		}
 	}
-	if got := ask(t, s, "SELECT sum(records) FROM d.flows_1m"); got != "10" {
-		t.Errorf("flows_1m has %s records, want 10", got)
+	for _, table := range []string{"flows_1m", "flows_1h"} {
+		if got := ask(t, s, "SELECT sum(records) FROM d."+table); got != "10" {
+			t.Errorf("%s has %s records, want 10", table, got)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ var defaults = map[string]any{
 	"clickhouse.password":      "",
 	"clickhouse.password_file": "",
 	"clickhouse.data":          "",
+	"clickhouse.cluster":       "",
 	"clickhouse.apply_schema":  false,
 	"clickhouse.batch_rows":    262144,
 	"clickhouse.batch_age":     time.Duration(0),
@@ -159,6 +160,8 @@ func (c *config) load(cmd *cobra.Command) error {
 	case "check":
 		maps.Copy(keys, runFlagKeys)
 		delete(keys, "output") // which is about its own answer
+	case "schema":
+		keys["cluster"] = "clickhouse.cluster"
 	}
 	for flag, key := range keys {
 		if f := cmd.Flags().Lookup(flag); f != nil {

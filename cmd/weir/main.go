@@ -106,7 +106,7 @@ func newRootCommand(started func()) *cobra.Command {
 		newAuditCommand(cfg.clickhouse),
 		newRecordCommand(),
 		newInterfacesCommand(),
-		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }),
+		newSchemaCommand(cfg.clickhouse, func() string { return cfg.v.GetString("clickhouse.database") }, func() string { return cfg.v.GetString("clickhouse.cluster") }),
 		newVersionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

@@ -63,9 +63,9 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is neither a time (2026-01-02T15:04:05Z, 2026-01-02 15:04, 2026-01-02, now) nor how long ago (90s, 1h30m, 7d)", s)
 }
 
-// parseAgo reads a duration, with days and weeks as time.ParseDuration has not.
+// parseAgo reads a duration, with days, weeks and years of 365 days as time.ParseDuration has not.
 func parseAgo(s string) (time.Duration, error) {
-	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+	for unit, length := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour, "y": 365 * 24 * time.Hour} {
 		if n, err := strconv.ParseUint(strings.TrimSuffix(s, unit), 10, 16); err == nil && strings.HasSuffix(s, unit) {
 			if d := time.Duration(n) * length; d/length == time.Duration(n) {
 				return d, nil

@@ -207,7 +207,11 @@ func (l *liveConfig) sink(cfg *config, out io.Writer, log *slog.Logger) (exporte
 	if servers := bare(o); len(servers) > 0 {
 		log.Warn("records and the password go to ClickHouse in the clear: set clickhouse.tls", "servers", strings.Join(servers, ","))
 	}
-	return l.forwarder(o, l.applySchema || len(cfg.addr()) == 0, log)
+	var schema *clickhouse.SchemaOptions
+	if l.applySchema || len(cfg.addr()) == 0 {
+		schema = &clickhouse.SchemaOptions{Cluster: cfg.v.GetString("clickhouse.cluster")}
+	}
+	return l.forwarder(o, schema, log)
 }
 
 func (l *liveConfig) staysRoot() bool { return l.user == "root" && os.Geteuid() == 0 }

@@ -179,6 +179,7 @@ func (c *crash) settle(alive bool) {
 		"intervals of which flows has more or less":       "(SELECT batch, ts, count() AS n FROM crash.flows GROUP BY batch, ts) AS f FULL JOIN (SELECT batch, ts, sum(records) AS n FROM crash.ledger GROUP BY batch, ts) AS l USING (batch, ts) WHERE f.n != l.n",
 		"intervals of which flows has other packets":      "(SELECT batch, ts, sum(packets + reverse_packets) AS n FROM crash.flows GROUP BY batch, ts) AS f FULL JOIN (SELECT batch, ts, sum(metered) AS n FROM crash.ledger GROUP BY batch, ts) AS l USING (batch, ts) WHERE f.n != l.n",
 		"minutes of which the roll-up has something else": "(SELECT toStartOfMinute(ts) AS ts, count() AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows GROUP BY 1) AS f FULL JOIN (SELECT ts, sum(records) AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows_1m GROUP BY ts) AS m USING ts WHERE f.r != m.r OR f.p != m.p OR f.b != m.b",
+		"hours of which the roll-up has something else":   "(SELECT toStartOfHour(ts) AS ts, count() AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows GROUP BY 1) AS f FULL JOIN (SELECT ts, sum(records) AS r, sum(packets) AS p, sum(bytes) AS b FROM crash.flows_1h GROUP BY ts) AS m USING ts WHERE f.r != m.r OR f.p != m.p OR f.b != m.b",
 	} {
 		if n := one("count()", sql); n != 0 {
 			t.Errorf("%d %s", n, what)

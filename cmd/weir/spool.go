@@ -89,7 +89,7 @@ func defaultSpool() (string, error) {
 
 // forwarder opens the spool and begins to send what is in it. The folder will belong to
 // the user that the process becomes.
-func (l *liveConfig) forwarder(o clickhouse.Options, apply bool, log *slog.Logger) (*clickhouse.Forwarder, error) {
+func (l *liveConfig) forwarder(o clickhouse.Options, schema *clickhouse.SchemaOptions, log *slog.Logger) (*clickhouse.Forwarder, error) {
 	so := l.forward.spool
 	so.Log = log
 	if so.Folder == "" {
@@ -108,7 +108,7 @@ func (l *liveConfig) forwarder(o clickhouse.Options, apply bool, log *slog.Logge
 		log.Info("records from before wait in the spool", "records", found.Records, "since", found.Oldest.UTC().Format(time.RFC3339), "spool", so.Folder)
 	}
 	return clickhouse.NewForwarder(o, s, clickhouse.ForwarderOptions{
-		Version: versionString(), Run: time.Now(), BootID: bootID(), Apply: apply, Inserts: l.forward.inserts, Log: log,
+		Version: versionString(), Run: time.Now(), BootID: bootID(), Schema: schema, Inserts: l.forward.inserts, Log: log,
 	})
 }
 

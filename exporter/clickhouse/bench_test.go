@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func benchmarkInsert(b *testing.B, prepare func(admin)) {
 	s := newSink(b, o, SinkOptions{})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	rows := 0
+	rows, began := 0, time.Now()
 	for b.Loop() {
 		for _, batch := range batches {
 			if err := s.Write(context.Background(), batch); err != nil {
@@ -51,6 +52,17 @@ func benchmarkInsert(b *testing.B, prepare func(admin)) {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
+	// What the server's threads took, which does not depend on what else runs.
+	a = dial(b, o)
+	defer a.close()
+	a.run(b, "SYSTEM FLUSH LOGS")
+	micros, err := strconv.ParseFloat(a.one(b, "sum(ProfileEvents['OSCPUVirtualTimeMicroseconds'])",
+		fmt.Sprintf("system.query_log WHERE type = 'QueryFinish' AND query_kind = 'Insert' AND has(databases, '%s') AND query_start_time_microseconds >= fromUnixTimestamp64Micro(%d)",
+			o.Database, began.UnixMicro())), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(micros/float64(rows), "server-µs/row")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(rows), "allocs/row")
 	b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/float64(rows), "B/row")
 }
@@ -60,29 +72,51 @@ func BenchmarkInsertNull(b *testing.B) { benchmarkInsert(b, intoNull(b)) }
 
 func intoNull(b *testing.B) func(admin) {
 	return func(a admin) {
-		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
+		withoutViews(b, a)
 		a.run(b, "DROP TABLE "+a.table(flowsTable)+" SYNC")
-		for _, t := range tables(a.Database) {
-			if t.name == flowsTable {
-				t.engine, t.indexes, t.window = "ENGINE = Null", nil, 0
-				a.run(b, t.create(a.Database, 0))
-			}
-		}
-		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
+		l := layout{db: a.Database}
+		t := l.flows()
+		t.family, t.keys, t.indexes, t.spread = "Null", "", nil, false
+		a.run(b, l.create(&t))
 	}
 }
 
-// To flows, without and with the roll-up.
-func BenchmarkInsertFlows(b *testing.B) { benchmarkInsert(b, withoutRollup(b)) }
-
-func withoutRollup(b *testing.B) func(admin) {
-	return func(a admin) {
-		a.run(b, "DROP VIEW "+a.table(rollupView)+" SYNC")
-		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(rollupView), a.table(rollupTable)))
+// withoutViews has nothing fill the roll-ups, and the sink not find out.
+func withoutViews(b *testing.B, a admin, views ...string) {
+	b.Helper()
+	if len(views) == 0 {
+		views = []string{minuteView, hourView}
+	}
+	for _, v := range views {
+		a.run(b, "DROP VIEW "+a.table(v)+" SYNC")
+		a.run(b, fmt.Sprintf("CREATE MATERIALIZED VIEW %s ENGINE = Null AS SELECT 1 AS x FROM %s WHERE 0", a.table(v), a.table(ledgerTable)))
 	}
 }
 
-func BenchmarkInsertFlowsAndRollup(b *testing.B) { benchmarkInsert(b, func(admin) {}) }
+// To flows, without a roll-up, with the one by minute, with both.
+func BenchmarkInsertFlows(b *testing.B) {
+	benchmarkInsert(b, func(a admin) { withoutViews(b, a) })
+}
+
+func BenchmarkInsertFlowsAndMinutes(b *testing.B) {
+	benchmarkInsert(b, func(a admin) { withoutViews(b, a, hourView) })
+}
+
+func BenchmarkInsertFlowsAndRollups(b *testing.B) { benchmarkInsert(b, func(admin) {}) }
+
+// The roll-up by hour fed from that by minute.
+func BenchmarkInsertCascade(b *testing.B) {
+	benchmarkInsert(b, func(a admin) { cascade(b, a) })
+}
+
+// cascade has the view of hours read the minutes.
+func cascade(t testing.TB, a admin) {
+	t.Helper()
+	l := layout{db: a.Database}
+	a.run(t, "DROP VIEW "+a.table(hourView)+" SYNC")
+	a.run(t, fmt.Sprintf("CREATE MATERIALIZED VIEW %s TO %s AS %s FROM %s AS f GROUP BY ALL", a.table(hourView), a.table(hourTable),
+		rollupQuery("toStartOfHour", "f.service_port", "sum(f.records)"), l.full(minuteTable)))
+}
 
 // What the client does alone: records to columns, hash.
 func BenchmarkColumns(b *testing.B) {

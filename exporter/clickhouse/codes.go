@@ -189,11 +189,16 @@ func (s *server) grant(message string) string {
 	if rights == "" || len(rights) > 100 || strings.ContainsAny(rights, "()`") {
 		return ""
 	}
+	return s.grantStatement(rights, strings.TrimRight(m[2], "."))
+}
+
+// grantStatement returns the statement that gives the user a right.
+func (s *server) grantStatement(right, on string) string {
 	user := s.User
 	if !plainName.MatchString(user) {
 		user = quote(user)
 	}
-	return fmt.Sprintf("GRANT %s ON %s TO %s", rights, strings.TrimRight(m[2], "."), user)
+	return fmt.Sprintf("GRANT %s ON %s TO %s", right, on, user)
 }
 
 // plainName needs no quotes in SQL.

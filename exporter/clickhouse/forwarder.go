@@ -25,8 +25,8 @@ type ForwarderOptions struct {
 	Version string
 	Run     time.Time
 	BootID  string
-	// Apply has the tables made that are missing, whenever the server has not got them.
-	Apply bool
+	// Schema, if not nil, has the tables made so, where the server has not got them.
+	Schema *SchemaOptions
 	// Inserts is how many inserts are under way at a time; 0 means 1, which keeps the
 	// order and is what a server likes best.
 	Inserts int
@@ -40,7 +40,7 @@ type ForwarderOptions struct {
 type Forwarder struct {
 	server  Options
 	options SinkOptions // for the ledger
-	apply   bool
+	schema  *SchemaOptions
 	log     *slog.Logger
 	spool   *spool.Spool
 
@@ -67,7 +67,7 @@ func NewForwarder(o Options, sp *spool.Spool, fo ForwarderOptions) (*Forwarder, 
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Forwarder{server: o, options: SinkOptions{Version: fo.Version, Run: fo.Run, BootID: fo.BootID}, apply: fo.Apply, log: fo.Log, spool: sp,
+	f := &Forwarder{server: o, options: SinkOptions{Version: fo.Version, Run: fo.Run, BootID: fo.BootID}, schema: fo.Schema, log: fo.Log, spool: sp,
 		rows: newRows(), failed: make(chan struct{}, 1)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -301,15 +301,22 @@ func (c *connection) ready(ctx context.Context) error {
 	if c.checked {
 		return nil
 	}
-	look := c.server.check
-	if c.f.apply {
-		look = func(ctx context.Context) error { return c.server.apply(ctx, SchemaOptions{}) }
-	}
-	if err := look(ctx); err != nil {
+	if err := c.look(ctx); err != nil {
 		return c.server.conn.leave(ctx, err)
 	}
 	c.checked, c.filler = true, newFiller()
 	return nil
+}
+
+// look sees whether the tables are as they should be, and may be written to.
+func (c *connection) look(ctx context.Context) error {
+	if c.f.schema != nil {
+		return c.server.apply(ctx, *c.f.schema)
+	}
+	if err := c.server.check(ctx); err != nil {
+		return err
+	}
+	return c.server.mayInsert(ctx)
 }
 
 // blockError is one of the spool, not of the server.

@@ -61,7 +61,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 func BenchmarkForward(b *testing.B) {
-	for name, prepare := range map[string]func(admin){"Null": intoNull(b), "MergeTree": withoutRollup(b), "MergeTreeAndRollup": func(admin) {}} {
+	for name, prepare := range map[string]func(admin){"Null": intoNull(b), "MergeTree": func(a admin) { withoutViews(b, a) }, "MergeTreeAndRollups": func(admin) {}} {
 		for _, disk := range []bool{true, false} {
 			where, folder := "memory", ""
 			if disk {

@@ -161,7 +161,7 @@ func TestForwarderServerErrors(t *testing.T) {
 // gone, what was sent after is there.
 func TestForwarderMakesTables(t *testing.T) {
 	o := options(t)
-	f := newForwarder(t, o, spoolAt(t, spool.Options{Folder: t.TempDir()}), ForwarderOptions{Apply: true})
+	f := newForwarder(t, o, spoolAt(t, spool.Options{Folder: t.TempDir()}), ForwarderOptions{Schema: &SchemaOptions{}})
 	flush(t, f, 0, 1000)
 	until(t, "the first records are there", func() bool { return f.Stats().Spool.Records == 0 })
 	a := dial(t, o)

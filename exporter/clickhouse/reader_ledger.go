@@ -22,14 +22,15 @@ var ttlUnits = map[string]time.Duration{
 	"Month": 28 * 24 * time.Hour, "Quarter": 89 * 24 * time.Hour, "Year": 365 * 24 * time.Hour,
 }
 
-// ttlClause is a TTL as the server writes it down, whatever was asked for.
-var ttlClause = regexp.MustCompile(`\bTTL ts \+ toInterval(Second|Minute|Hour|Day|Week|Month|Quarter|Year)\((\d{1,9})\)`)
+// servedTTL is a TTL as the server writes it down, whatever was asked for.
+var servedTTL = regexp.MustCompile(`\bTTL ts \+ toInterval(Second|Minute|Hour|Day|Week|Month|Quarter|Year)\((\d{1,9})\)`)
 
 // Kept returns how long flows keeps its rows, 0 if it has no TTL, or one that this
 // program does not understand.
 func (r *Reader) Kept(ctx context.Context) (d time.Duration, err error) {
-	sql := "SELECT engine_full FROM system.tables WHERE database = {db:String} AND name = {name:String}"
-	err = r.Query(ctx, sql, map[string]string{"db": r.Database, "name": flowsTable}, 1, func(rows Rows) error {
+	// In a cluster the rows are in the other one.
+	sql := "SELECT engine_full FROM system.tables WHERE database = {db:String} AND name IN ({name:String}, {local:String}) ORDER BY name DESC LIMIT 1"
+	err = r.Query(ctx, sql, map[string]string{"db": r.Database, "name": flowsTable, "local": flowsTable + localSuffix}, 1, func(rows Rows) error {
 		var engine string
 		if err := rows.Scan(&engine); err != nil {
 			return err
@@ -41,7 +42,7 @@ func (r *Reader) Kept(ctx context.Context) (d time.Duration, err error) {
 }
 
 func parseTTL(engine string) time.Duration {
-	m := ttlClause.FindStringSubmatch(engine)
+	m := servedTTL.FindStringSubmatch(engine)
 	if m == nil {
 		return 0
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,68 +14,139 @@ import (
 
 // SchemaOptions are what a user may choose about the tables.
 type SchemaOptions struct {
-	// TTL is how long rows of flows and flows_1m are kept, counted from the time of
-	// capture, so that an old capture file is gone at the next merge. 0 keeps them
-	// for ever. It takes effect on tables that are made, not on those that exist.
-	TTL time.Duration
+	// TTL is how long rows are kept, by table (see [AgingTables]), counted from the time of capture, so
+	// that an old capture file is gone at the next merge. 0 keeps them for ever. Tables
+	// that are not named are left as they are; new ones then keep rows for ever.
+	TTL map[string]time.Duration
+	// Cluster is the name of a cluster that the tables are spread over: replicated
+	// tables on its servers, and Distributed ones with the plain names. It must be
+	// in the servers' remote_servers, they need a Keeper and the macros shard and
+	// replica. Empty means one server.
+	Cluster string
+	// Unreplicated is for a cluster without Keeper: plain tables, and statements for one
+	// server, to be run against each.
+	Unreplicated bool
+}
+
+// maxTTL keeps the time at which a row goes within DateTime, which ends in 2106: what lies
+// beyond wraps around, and the row is gone at once.
+const (
+	year   = 365 * 24 * time.Hour
+	maxTTL = 50 * year
+)
+
+// AgingTables are the tables of SchemaOptions.TTL, in alphabetical order: those that grow.
+func AgingTables() []string { return layout{}.aging() }
+
+// Validate says what is wrong with o.
+func (o SchemaOptions) Validate() error {
+	for _, name := range slices.Sorted(maps.Keys(o.TTL)) {
+		if !slices.Contains(AgingTables(), name) {
+			return fmt.Errorf("TTL of table %q: there are %s", name, strings.Join(AgingTables(), ", "))
+		}
+		if d := o.TTL[name]; d < 0 || d > 0 && d < time.Second || d > maxTTL {
+			return fmt.Errorf("TTL of table %s: %v is not between a second and %d years (0: for ever)", name, d, maxTTL/year)
+		}
+	}
+	if o.Cluster != "" && !clusterName.MatchString(o.Cluster) {
+		return fmt.Errorf("ClickHouse cluster %q: want letters, digits, _, - and ., at most 100, a letter or _ first", o.Cluster)
+	}
+	if o.Unreplicated && o.Cluster == "" {
+		return errors.New("unreplicated tables are for a cluster: name it")
+	}
+	return nil
 }
 
 // Version is the version of the schema that this program writes.
 const Version = 2
 
-// migrations[i] brings the tables from version i to i+1. Every statement may be
-// run again, since all of them are at each Apply.
-var migrations = []func(db string, o SchemaOptions) []string{
-	func(db string, o SchemaOptions) []string {
-		var out []string
-		for _, t := range tables(db) {
-			out = append(out, t.create(db, o.TTL))
-		}
-		return out
-	},
-	func(db string, _ SchemaOptions) []string { return added(db, 2) },
-}
-
-// added returns the statements that add the columns which version v has brought.
-func added(db string, v int) (out []string) {
-	for _, t := range tables(db) {
-		after := ""
-		for _, c := range t.columns {
-			if c.since == v {
-				out = append(out, fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN IF NOT EXISTS %s%s", quote(db), quote(t.name), c.definition(), after))
-			}
-			after = " AFTER " + c.name
+// statements returns what brings the tables from version have to version v, if all between
+// were applied. What creates something is always there, so that what was dropped is made again;
+// what alters tables only if they are older, for it takes rights that whoever
+// creates need not have. Each may be run again, so that a migration that broke off can be repeated.
+//
+// None alters a view that rows go through. The server makes what it remembers of a block in a
+// view's target out of the token and the view, and once that was altered, it does
+// so in another way, until its next start (26.7): a batch that is sent again over either counts twice in
+// the roll-up.
+func (l layout) statements(have, v int) (out []string) {
+	if have < v {
+		out = l.added(v)
+	}
+	for _, t := range l.tables() {
+		if max(t.since, 1) == v {
+			out = append(out, l.create(&t))
 		}
 	}
 	return out
 }
 
-// Print returns the statements that make the tables of database, "" for the default.
+// modifyTTL returns the statement that sets how long rows of a table are kept, or keeps them for ever.
+func (l layout) modifyTTL(name string, ttl time.Duration) string {
+	name = l.full(l.local(name)) + l.on()
+	if ttl == 0 {
+		return "ALTER TABLE " + name + " REMOVE TTL"
+	}
+	return "ALTER TABLE " + name + " MODIFY " + ttlClause(ttl)
+}
+
+func ttlClause(ttl time.Duration) string {
+	return fmt.Sprintf("TTL ts + toIntervalSecond(%d)", int64(ttl/time.Second))
+}
+
+// Print returns the statements that make the tables of database, "" for the default, or bring
+// older ones to this version.
 func Print(database string, o SchemaOptions) string {
 	if database == "" {
 		database = defaultDatabase
 	}
+	l := newLayout(database, o)
 	var sb strings.Builder
-	fmt.Fprintf(&sb, "-- Schema version %d.\nCREATE DATABASE IF NOT EXISTS %s;\n", Version, quote(database))
-	for _, m := range migrations {
-		for _, statement := range m(database, o) {
+	fmt.Fprintf(&sb, "-- Schema version %d.\n", Version)
+	if o.Unreplicated {
+		fmt.Fprintf(&sb, "-- Run it on each server of cluster %s.\n", o.Cluster)
+	}
+	fmt.Fprintf(&sb, "%s;\n", l.createDatabase())
+	for v := 1; v <= Version; v++ {
+		for _, statement := range l.statements(0, v) {
 			sb.WriteString("\n" + statement + ";\n")
 		}
 	}
-	fmt.Fprintf(&sb, "\n%s;\n", recordVersion(database, Version))
+	for _, name := range slices.Sorted(maps.Keys(o.TTL)) {
+		if ttl := o.TTL[name]; ttl > 0 { // new tables have none
+			sb.WriteString("\n" + l.modifyTTL(name, ttl) + ";\n")
+		}
+	}
+	fmt.Fprintf(&sb, "\n%s;\n", l.recordVersion(Version))
+	sb.WriteString("\n-- Optional, for databases of version 1: fill " + hourTable + " for a day that is over and was there\n" +
+		"-- before, such as 2026-01-02. It may be repeated.\n")
+	if l.cluster != "" {
+		sb.WriteString("-- The second statement is for each shard.\n")
+	}
+	for _, statement := range l.backfill("2026-01-02") {
+		sb.WriteString("-- " + strings.ReplaceAll(statement, "\n", "\n-- ") + ";\n")
+	}
 	return sb.String()
 }
 
+func (l layout) createDatabase() string {
+	return "CREATE DATABASE IF NOT EXISTS " + quote(l.db) + l.on()
+}
+
 // recordVersion notes a version once, whoever else does so at the same time.
-func recordVersion(db string, v int) string {
-	name := quote(db) + "." + quote(versionTable)
+func (l layout) recordVersion(v int) string {
+	name := l.full(versionTable)
 	return fmt.Sprintf("INSERT INTO %s (version, applied)\nSELECT toUInt32(%d), now('UTC') WHERE %d NOT IN (SELECT version FROM %s)", name, v, v, name)
 }
 
-// Apply makes what is missing on the server: the database, the tables, the view.
+// Apply makes what is missing on the server: the database, the tables, the views. It
+// brings tables of an older version to this one, which loses no row, and sets the TTLs that are asked for.
 // It may be called any number of times. Where a table of that name has other
 // columns it changes nothing and returns a [*SchemaError].
 func Apply(ctx context.Context, o Options, so SchemaOptions) error {
+	if err := so.Validate(); err != nil {
+		return err
+	}
 	s, err := connect(ctx, o)
 	if err != nil {
 		return err
@@ -82,6 +155,7 @@ func Apply(ctx context.Context, o Options, so SchemaOptions) error {
 }
 
 func (s *server) apply(ctx context.Context, so SchemaOptions) error {
+	l := newLayout(s.Database, so)
 	exists, err := s.databaseExists(ctx)
 	if err != nil {
 		return err
@@ -89,7 +163,7 @@ func (s *server) apply(ctx context.Context, so SchemaOptions) error {
 	if !exists {
 		// Not asked for where it exists: it takes a right that a careful
 		// administrator does not give.
-		if err := s.exec(ctx, "create database", "", "CREATE DATABASE IF NOT EXISTS "+quote(s.Database)); err != nil {
+		if err := s.exec(ctx, "create database", "", l.createDatabase()); err != nil {
 			return err
 		}
 	}
@@ -101,27 +175,52 @@ func (s *server) apply(ctx context.Context, so SchemaOptions) error {
 		return fmt.Errorf("ClickHouse %s: database %s has schema version %d and this program knows versions up to %d: use a newer program",
 			s.Server(), s.Database, have, Version)
 	}
-	if err := s.compare(ctx, have, true); err != nil {
+	if err := s.compare(ctx, &l, have, true); err != nil {
 		return err
 	}
-	// All of them, the applied ones too: a table that was dropped is made again.
-	for i, m := range migrations {
-		for _, statement := range m(s.Database, so) {
-			if err := s.exec(ctx, fmt.Sprintf("apply schema version %d to database %s", i+1, s.Database), "", statement); err != nil {
+	for v := 1; v <= Version; v++ {
+		for _, statement := range l.statements(have, v) {
+			if err := s.exec(ctx, fmt.Sprintf("apply schema version %d to database %s", v, s.Database), "", statement); err != nil {
 				return err
 			}
 		}
 	}
+	if err := s.applyTTL(ctx, l, so.TTL); err != nil {
+		return err
+	}
 	for v := have + 1; v <= Version; v++ {
-		if err := s.exec(ctx, "insert into", versionTable, recordVersion(s.Database, v)); err != nil {
+		if err := s.exec(ctx, "insert into", versionTable, l.recordVersion(v)); err != nil {
 			return err
 		}
 	}
-	return s.compare(ctx, Version, false)
+	return s.compare(ctx, &l, Version, false)
+}
+
+// applyTTL sets the TTLs that are not as they should be: to set one has the server look
+// through all parts for what is too old.
+func (s *server) applyTTL(ctx context.Context, l layout, ttls map[string]time.Duration) error {
+	if len(ttls) == 0 {
+		return nil
+	}
+	on, err := s.describe(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(ttls)) {
+		ttl, create := ttls[name], on[l.local(name)].create
+		if ttl > 0 && strings.Contains(create, ttlClause(ttl)) || ttl == 0 && !strings.Contains(create, " TTL ") {
+			continue
+		}
+		if err := s.exec(ctx, "set the TTL of", name, l.modifyTTL(name, ttl)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Check returns nil if the server has the tables as this program writes them, a
-// [*SchemaError] if it has not.
+// [*SchemaError] if it has not. Of a user who may not see all tables of the database, it looks
+// at those that rows are inserted into.
 func Check(ctx context.Context, o Options) error {
 	s, err := connect(ctx, o)
 	if err != nil {
@@ -130,7 +229,7 @@ func Check(ctx context.Context, o Options) error {
 	return errors.Join(s.check(ctx), s.close())
 }
 
-func (s *server) check(ctx context.Context) error { return s.compare(ctx, Version, false) }
+func (s *server) check(ctx context.Context) error { return s.compare(ctx, nil, Version, false) }
 
 func (s *server) databaseExists(ctx context.Context) (bool, error) {
 	ctx, cancel := s.deadline(ctx)

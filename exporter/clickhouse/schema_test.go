@@ -2,14 +2,16 @@ package clickhouse
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestApplyIsIdempotentAndCheckAgrees(t *testing.T) {
 	o := options(t)
 	var missing *SchemaError
-	if err := Check(t.Context(), o); !errors.As(err, &missing) || len(missing.Missing) != len(tables("x")) || !strings.Contains(err.Error(), "weir schema --apply") {
+	if err := Check(t.Context(), o); !errors.As(err, &missing) || len(missing.Missing) != len(layout{}.tables()) || !strings.Contains(err.Error(), "weir schema --apply") {
 		t.Fatalf("before: %v", err)
 	}
 	for range 3 {
@@ -26,7 +28,7 @@ func TestApplyIsIdempotentAndCheckAgrees(t *testing.T) {
 		t.Errorf("versions: %s", got)
 	}
 	// What was dropped is made again.
-	a.run(t, "DROP VIEW "+a.table(rollupView)+" SYNC")
+	a.run(t, "DROP VIEW "+a.table(minuteView)+" SYNC")
 	a.run(t, "DROP TABLE "+a.table(ledgerTable)+" SYNC")
 	if err := Check(t.Context(), o); !errors.As(err, &missing) || len(missing.Missing) != 2 {
 		t.Errorf("two are missing: %v", err)
@@ -36,15 +38,25 @@ func TestApplyIsIdempotentAndCheckAgrees(t *testing.T) {
 	}
 }
 
+var comment = regexp.MustCompile(`(?m)^--.*\n`)
+
+// printed returns the statements of what is printed, one by one.
+func printed(db string, so SchemaOptions) (out []string) {
+	for _, statement := range strings.Split(comment.ReplaceAllString(Print(db, so), ""), ";\n") {
+		if strings.TrimSpace(statement) != "" {
+			out = append(out, statement)
+		}
+	}
+	return out
+}
+
 // What is printed makes the same tables as what is applied.
 func TestPrintedStatementsWork(t *testing.T) {
 	o := options(t)
 	a := dial(t, o)
 	defer a.close()
-	for _, statement := range strings.Split(Print(o.Database, SchemaOptions{TTL: 3600e9}), ";\n") {
-		if strings.TrimSpace(statement) != "" {
-			a.run(t, statement)
-		}
+	for _, statement := range printed(o.Database, SchemaOptions{TTL: map[string]time.Duration{"flows": time.Hour, "flows_1m": time.Hour}}) {
+		a.run(t, statement)
 	}
 	if err := Check(t.Context(), o); err != nil {
 		t.Error(err)
@@ -84,7 +96,7 @@ func TestOtherColumnsAreRefused(t *testing.T) {
 			"flows, column bytes: have UInt32, want UInt64",
 			"flows, column src_ip: have nothing, want IPv6",
 			"flows, column first: have DateTime64(3, 'UTC'), want DateTime64(3, 'UTC') ALIAS",
-			"setting non_replicated_deduplication_window: have 0, want 10000",
+			"setting non_replicated_deduplication_window: have 0, want 100000",
 			o.Addr[0], o.Database,
 		} {
 			if !strings.Contains(err.Error(), want) {

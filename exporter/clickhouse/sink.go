@@ -114,7 +114,11 @@ func NewSink(ctx context.Context, o Options, so SinkOptions) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := srv.check(ctx); err != nil {
+	err = srv.mayInsert(ctx)
+	if err == nil {
+		err = srv.check(ctx)
+	}
+	if err != nil {
 		srv.close()
 		return nil, err
 	}
@@ -269,6 +273,9 @@ func insertContext(ctx context.Context, token string) context.Context {
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": 1,
+		// Of tables spread over a cluster: acknowledged is what the shards have. Other
+		// tables know nothing of it.
+		"distributed_foreground_insert": 1,
 		// The roll-up's view has summed the block already.
 		"optimize_on_insert": 0,
 		// Merges build the bloom filters; a part that was not merged yet is small

@@ -3,18 +3,20 @@ package clickhouse
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"weir/exporter"
 )
 
 // Names of the tables.
 const (
-	flowsTable   = "flows"
-	rollupTable  = "flows_1m"
-	rollupView   = "flows_1m_mv"
-	ledgerTable  = "ledger"
-	versionTable = "weir_schema"
+	flowsTable        = "flows"
+	minuteTable       = "flows_1m"
+	minuteView        = "flows_1m_mv"
+	hourTable         = "flows_1h"
+	hourView          = "flows_1h_mv"
+	ledgerTable       = "ledger"
+	conversationsView = "conversations"
+	versionTable      = "weir_schema"
 )
 
 // columnDef is a column of a table, as SHOW CREATE TABLE and system.columns write it.
@@ -30,19 +32,31 @@ type columnDef struct {
 // tableDef is a table or a view.
 type tableDef struct {
 	name    string
-	columns []columnDef // none for a view
-	indexes []string
-	engine  string // from ENGINE on
-	window  int    // blocks that deduplication remembers
-	ttl     string // the column that ages, if a TTL is set
+	since   int // version of the schema that brought it; 0 for the first
 	doc     string
-	query   string // of a view: after AS
+	columns []columnDef
+	indexes []string
+	family  string   // of a table: MergeTree, SummingMergeTree, Distributed
+	args    []string // of the family
+	keys    string   // PARTITION BY, PRIMARY KEY, ORDER BY
+	spread  bool     // rows are inserted, each once; in a cluster they lie on shards
+	ages    bool     // a TTL may be set
+	query   string   // of a view: after AS
+	to      string   // of a materialized view: the table that it fills
 }
 
-// window is how many inserted blocks a table remembers to recognise one that is
-// sent again. It counts blocks of the whole table: with 1,000 agents that flush
-// every 10 s, 10,000 last for 100 s.
-const window = 10000
+// What a table remembers to recognise a block that is sent again; it counts those of
+// the whole table, from all who insert.
+const (
+	// window is how many blocks. Each takes 220 octets of memory in every table, 22 MB
+	// when it is full; ten times as many take ten times as much, and seconds at each start of the
+	// server (docs/clickhouse.md).
+	window = 100_000
+	// replicatedWindow is the same of a replicated table, whose blocks are nodes in Keeper,
+	// and windowSeconds how long it remembers them at most.
+	replicatedWindow = 10_000
+	windowSeconds    = 7 * 24 * 60 * 60
+)
 
 // codecs of the columns that gain by another than the default: small numbers in
 // wide types.
@@ -103,59 +117,21 @@ func flowsColumns() []columnDef {
 	const first = "(toInt64(toUnixTimestamp(ts)) * 1000) + first_ms"
 	for _, a := range []columnDef{
 		{name: "first", typ: aliasTime, alias: "fromUnixTimestamp64Milli(" + first + ", 'UTC')"},
-		{name: "last", typ: aliasTime, alias: "fromUnixTimestamp64Milli(" + first + " + toInt64(dur_ms), 'UTC')"},
+		{name: "last", typ: aliasTime, alias: "fromUnixTimestamp64Milli(" + first + " + toInt64(dur_ms), 'UTC')", doc: "last packet in the interval: the end time of the record"},
 		{name: "flow_start", typ: aliasTime, alias: "fromUnixTimestamp64Milli(if(start_ms = 0, " + first + ", (toInt64(toUnixTimestamp(toStartOfHour(ts))) * 1000) + 3600000 - toInt64(start_ms)), 'UTC')"},
 		{name: "icmp_type", typ: "UInt8", alias: "if(proto IN (1, 58), toUInt8(bitShiftRight(dst_port, 8)), 0)", doc: "ICMP type, 0 for other protocols"},
 		{name: "icmp_code", typ: "UInt8", alias: "if(proto IN (1, 58), toUInt8(bitAnd(dst_port, 255)), 0)", doc: "ICMP code, 0 for other protocols"},
+		{name: "service", typ: "String", alias: serviceName("proto", servicePort("")), doc: "name of the service by the port of the responder, empty if it is not well known", since: 2},
+		{name: "community_id", typ: "String", alias: communityID(), doc: "Community ID v1, seed 0: the name of the flow in Zeek, Suricata and others", since: 2},
 	} {
 		for _, c := range exporter.Columns {
-			if c.Name == a.name {
+			if c.Name == a.name && a.doc == "" {
 				a.doc = c.Doc
 			}
 		}
 		cs = append(cs, a)
 	}
 	return cs
-}
-
-// rollupKeys and rollupSums are the columns of flows_1m.
-var (
-	rollupKeys = []string{"host", "iface", "direction", "vlan", "proto", "src_ip", "dst_ip"}
-	rollupSums = []string{"packets", "bytes", "reverse_packets", "reverse_bytes"}
-)
-
-func rollupColumns() []columnDef {
-	by := map[string]columnDef{}
-	for _, c := range flowsColumns() {
-		by[c.name] = c
-	}
-	cs := []columnDef{stored("ts", "DateTime('UTC')", "start of the minute")}
-	for _, k := range rollupKeys {
-		cs = append(cs, by[k])
-	}
-	cs = append(cs, stored("service_port", "UInt16", "port of the responder; where nobody knows who that is, the lower one; ICMP: type * 256 + code"))
-	for _, k := range rollupSums {
-		cs = append(cs, by[k])
-	}
-	records := stored("records", "UInt64", "rows of flows that this row sums up")
-	records.codec = codecs["packets"]
-	return append(cs, records)
-}
-
-func rollupQuery(db string) string {
-	var sb strings.Builder
-	sb.WriteString("SELECT toStartOfMinute(f.ts) AS ts")
-	for _, k := range rollupKeys {
-		sb.WriteString(", f." + k + " AS " + k)
-	}
-	sb.WriteString(",\n    multiIf(f.proto IN (1, 58), f.dst_port, f.initiator = 'none', least(f.src_port, f.dst_port), f.dst_port) AS service_port")
-	for _, k := range rollupSums {
-		sb.WriteString(", sum(f." + k + ") AS " + k)
-	}
-	// The target could sum a block by itself as it sorts it (optimize_on_insert),
-	// but that takes twice as long as GROUP BY and sorting less.
-	sb.WriteString(", count() AS records\nFROM " + quote(db) + "." + flowsTable + " AS f\nGROUP BY ALL")
-	return sb.String()
 }
 
 func ledgerColumns() []columnDef {
@@ -196,32 +172,36 @@ func ledgerColumns() []columnDef {
 	return cs
 }
 
-// tables returns everything that the schema consists of, in the order in which
-// it can be created.
-func tables(db string) []tableDef {
-	return []tableDef{
-		{name: versionTable, doc: "versions of the schema that were applied",
-			columns: []columnDef{
-				{name: "version", typ: "UInt32", doc: "version of the schema"},
-				{name: "applied", typ: "DateTime('UTC')", doc: "when it was applied"},
-			},
-			engine: "ENGINE = MergeTree\nORDER BY version"},
-		{name: flowsTable, doc: "one row for each flow and interval, both directions", columns: flowsColumns(), window: window, ttl: "ts",
-			// Rows that share addresses lie side by side within the hour: that is
-			// what compresses. A wider bucket prunes worse, a narrower one repeats more.
-			indexes: []string{
-				"INDEX ix_src src_ip TYPE bloom_filter(0.01) GRANULARITY 1",
-				"INDEX ix_dst dst_ip TYPE bloom_filter(0.01) GRANULARITY 1",
-			},
-			engine: "ENGINE = MergeTree\nPARTITION BY toDate(ts)\nPRIMARY KEY (toStartOfHour(ts), host)\n" +
-				"ORDER BY (toStartOfHour(ts), host, src_ip, dst_ip, proto, src_port, dst_port, ts)"},
-		{name: rollupTable, doc: "flows summed by minute, addresses and service", columns: rollupColumns(), window: window, ttl: "ts",
-			engine: "ENGINE = SummingMergeTree((" + strings.Join(append(append([]string{}, rollupSums...), "records"), ", ") + "))\nPARTITION BY toDate(ts)\n" +
-				"PRIMARY KEY (toStartOfHour(ts), host)\nORDER BY (toStartOfHour(ts), host, src_ip, dst_ip, proto, service_port, iface, direction, vlan, ts)"},
-		{name: rollupView, query: rollupQuery(db)},
-		{name: ledgerTable, doc: "what became of every packet: one row for each host, interface and interval", columns: ledgerColumns(), window: window,
-			engine: "ENGINE = MergeTree\nPARTITION BY toYYYYMM(ts)\nORDER BY (ts, host, iface)"},
-	}
+// versions is where the versions that were applied are kept.
+func versions() tableDef {
+	return tableDef{name: versionTable, doc: "versions of the schema that were applied",
+		columns: []columnDef{
+			{name: "version", typ: "UInt32", doc: "version of the schema"},
+			{name: "applied", typ: "DateTime('UTC')", doc: "when it was applied"},
+		},
+		family: "MergeTree", keys: "ORDER BY version"}
+}
+
+// flows is the table of the records.
+//
+// Rows that share addresses lie side by side within the hour: that is what
+// compresses. A wider bucket prunes worse, a narrower one repeats more
+// (BenchmarkSchema, docs/clickhouse.md).
+func (l layout) flows() tableDef {
+	return tableDef{name: flowsTable, doc: "one row for each flow and interval, both directions", columns: flowsColumns(), spread: true, ages: true,
+		indexes: []string{
+			"INDEX ix_src src_ip TYPE bloom_filter(0.01) GRANULARITY 1",
+			"INDEX ix_dst dst_ip TYPE bloom_filter(0.01) GRANULARITY 1",
+		},
+		family: "MergeTree",
+		keys: "PARTITION BY toDate(ts)\nPRIMARY KEY (toStartOfHour(ts), host)\n" +
+			"ORDER BY (toStartOfHour(ts), host, src_ip, proto, dst_port, dst_ip, src_port, ts)"}
+}
+
+// ledger is the table of the accounts.
+func ledger() tableDef {
+	return tableDef{name: ledgerTable, doc: "what became of every packet: one row for each host, interface and interval", columns: ledgerColumns(), spread: true, ages: true,
+		family: "MergeTree", keys: "PARTITION BY toYYYYMM(ts)\nORDER BY (ts, host, iface)"}
 }
 
 // definition returns the column as CREATE and ALTER TABLE have it.
@@ -237,34 +217,4 @@ func (c *columnDef) definition() string {
 		s += " CODEC(" + c.codec + ")"
 	}
 	return s
-}
-
-// create returns the statement that creates t in db. A ttl of 0 keeps rows for ever.
-func (t *tableDef) create(db string, ttl time.Duration) string {
-	name := quote(db) + "." + quote(t.name)
-	if t.query != "" {
-		return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s TO %s.%s AS\n%s", name, quote(db), quote(rollupTable), t.query)
-	}
-	var sb strings.Builder
-	fmt.Fprintf(&sb, "CREATE TABLE IF NOT EXISTS %s\n(\n", name)
-	for i, c := range t.columns {
-		if i > 0 {
-			sb.WriteString(",\n")
-		}
-		sb.WriteString("    " + c.definition())
-	}
-	for _, ix := range t.indexes {
-		sb.WriteString(",\n    " + ix)
-	}
-	sb.WriteString("\n)\n" + t.engine)
-	if t.ttl != "" && ttl > 0 {
-		fmt.Fprintf(&sb, "\nTTL %s + toIntervalSecond(%d)", t.ttl, int64(ttl/time.Second))
-	}
-	if t.window > 0 {
-		fmt.Fprintf(&sb, "\nSETTINGS non_replicated_deduplication_window = %d", t.window)
-	}
-	if t.doc != "" {
-		sb.WriteString("\nCOMMENT " + literal(t.doc))
-	}
-	return sb.String()
 }

@@ -22,14 +22,18 @@ const BinaryName = "weir-clickhouse"
 // Options say what server to start. The zero value is a server on free ports
 // with its data in DefaultDataDir.
 type Options struct {
-	Binary     string    // path of weir-clickhouse; "" looks beside this program, then in PATH
-	DataDir    string    // "" for DefaultDataDir
-	CacheDir   string    // where the ClickHouse library is kept; "" for the user's cache folder
-	TCPPort    int       // native protocol; 0 for a free port
-	HTTPPort   int       // 0 for a free port
-	Memory     string    // upper bound for the server, such as "2GiB"; "" for its default
-	NoProgress bool      // no progress bar for the download even on a terminal
-	Stderr     io.Writer // the server's messages, download progress included; nil for none
+	Binary   string // path of weir-clickhouse; "" looks beside this program, then in PATH
+	DataDir  string // "" for DefaultDataDir
+	CacheDir string // where the ClickHouse library is kept; "" for the user's cache folder
+	TCPPort  int    // native protocol; 0 for a free port
+	HTTPPort int    // 0 for a free port
+	Memory   string // upper bound for the server, such as "2GiB"; "" for its default
+	// Cluster makes the server one of a cluster, all of whose servers it names:
+	// NAME=HOST:PORT,HOST:PORT. ClusterSecret is a file with the secret that they share.
+	Cluster       string
+	ClusterSecret string
+	NoProgress    bool      // no progress bar for the download even on a terminal
+	Stderr        io.Writer // the server's messages, download progress included; nil for none
 }
 
 // Server is a running server. Its fields are not to be changed.
@@ -163,6 +167,9 @@ func (o *Options) args() []string {
 	}
 	if o.Memory != "" {
 		args = append(args, "--memory", o.Memory)
+	}
+	if o.Cluster != "" {
+		args = append(args, "--cluster", o.Cluster, "--cluster-secret", o.ClusterSecret)
 	}
 	if o.NoProgress {
 		args = append(args, "--no-progress")
