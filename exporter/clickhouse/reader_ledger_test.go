@@ -22,7 +22,7 @@ func TestReaderParameters(t *testing.T) {
 func TestKept(t *testing.T) {
 	o := options(t)
 	for _, ttl := range []time.Duration{0, 90 * 24 * time.Hour} {
-		if err := Apply(context.Background(), o, SchemaOptions{TTL: ttl}); err != nil {
+		if err := Apply(context.Background(), o, SchemaOptions{TTL: map[string]time.Duration{flowsTable: ttl}}); err != nil {
 			t.Fatal(err)
 		}
 		r := newReader(t, o, Limits{})
