@@ -145,7 +145,7 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%+v: %v", so, err)
 		}
 	}
-	if _, err := NewSink(t.Context(), servers[0].as("half", "secret", db), SinkOptions{}); err == nil || !strings.Contains(err.Error(), "GRANT INSERT ON `spread`.`flows_local` TO `half`") {
+	if _, err := NewSink(t.Context(), servers[0].as("half", "secret", db), SinkOptions{}); err == nil || !strings.Contains(err.Error(), "GRANT INSERT ON `spread`.`flows_local` TO half") {
 		t.Errorf("half: %v", err)
 	}
 	var missing *SchemaError
