@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/exporter/clickhouse/local/localtest"
 	"weir/exporter/spool"
 	"weir/flows"
 )
@@ -124,6 +125,9 @@ func TestForwarderServerErrors(t *testing.T) {
 		{"another type", "ALTER TABLE %[1]s.ledger MODIFY COLUMN drops UInt32", "ALTER TABLE %[1]s.ledger MODIFY COLUMN drops UInt64", "drops"},
 		{"table away", "RENAME TABLE %[1]s.flows TO %[1]s.away", "RENAME TABLE %[1]s.away TO %[1]s.flows", "schema --apply"},
 		{"ledger away", "RENAME TABLE %[1]s.ledger TO %[1]s.away", "RENAME TABLE %[1]s.away TO %[1]s.ledger", "schema --apply"},
+		// 8 MB for each of 1,000 rows, of a server that may take 2 GiB.
+		{"memory limit", "CREATE MATERIALIZED VIEW %[1]s.hog ENGINE = Null AS SELECT length(arrayWithConstant(1000000, f.packets)) AS n FROM %[1]s.flows AS f",
+			"DROP VIEW %[1]s.hog SYNC", "the server is short of memory"},
 		{"roll-up away", "RENAME TABLE %[1]s.flows_1m TO %[1]s.away", "RENAME TABLE %[1]s.away TO %[1]s.flows_1m", ""},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
@@ -175,24 +179,44 @@ func TestForwarderMakesTables(t *testing.T) {
 	}
 }
 
-// A wrong password is mended by a new process, which finds all there is.
-func TestForwarderWrongPassword(t *testing.T) {
+// A wrong password, and a user that may only read, are mended by a new process, which
+// finds all there is.
+func TestForwarderWrongUser(t *testing.T) {
+	server := localtest.Start(t)
+	for name, c := range map[string]struct{ user, password, says string }{
+		"wrong password": {server.User, "wrong", "check user"},
+		"read-only":      {server.Reader, server.ReaderPassword, "GRANT INSERT ON"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			o := applied(t)
+			wrong := o
+			wrong.User, wrong.Password = c.user, c.password
+			dir := t.TempDir()
+			f := newForwarder(t, wrong, spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
+			for i := range 3 {
+				flush(t, f, i, 1000)
+			}
+			until(t, "the server's error is known", func() bool { return f.Stats().Err != nil })
+			if err := f.Stats().Err; !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), c.password) {
+				t.Errorf("%v", err)
+			}
+			closeForwarder(t, f)
+			f = newForwarder(t, o, spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
+			closeForwarder(t, f)
+			exactly(t, o, 3, 1000)
+		})
+	}
+}
+
+// Several inserts at a time: all is there once all the same.
+func TestForwarderManyInserts(t *testing.T) {
 	o := applied(t)
-	wrong := o
-	wrong.Password = "wrong"
-	dir := t.TempDir()
-	f := newForwarder(t, wrong, spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
-	for i := range 3 {
+	f := newForwarder(t, o, spoolAt(t, spool.Options{Folder: t.TempDir(), BatchRows: 1000}), ForwarderOptions{Inserts: 4})
+	for i := range 40 {
 		flush(t, f, i, 1000)
 	}
-	until(t, "the server's error is known", func() bool { return f.Stats().Err != nil })
-	if err := f.Stats().Err; !strings.Contains(err.Error(), "check user") || strings.Contains(err.Error(), "wrong") {
-		t.Errorf("%v", err)
-	}
 	closeForwarder(t, f)
-	f = newForwarder(t, o, spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
-	closeForwarder(t, f)
-	exactly(t, o, 3, 1000)
+	exactly(t, o, 40, 1000)
 }
 
 // What the server refuses for what it holds is set aside, and not in the way of the rest.
