@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"weir/exporter/clickhouse/local"
 	"weir/exporter/clickhouse/local/localtest"
@@ -37,46 +36,6 @@ func TestFreeSpaceLimit(t *testing.T) {
 	checkFull(t, sink, sink.Close(t.Context()))
 	if got := a.one(t, "count()", a.table(flowsTable)); got != "0" {
 		t.Errorf("%s rows", got)
-	}
-}
-
-// A disk that is full for a while, for a sink that never gives up: it says so once, and
-// every row is there once the disk has room.
-func TestFullDiskEndless(t *testing.T) {
-	o := applied(t)
-	a := dial(t, o)
-	defer a.close()
-	setting := func(octets string) {
-		a.run(t, "ALTER TABLE "+a.table(flowsTable)+" MODIFY SETTING min_free_disk_bytes_to_perform_insert = "+octets)
-	}
-	setting("1000000000000000000")
-	said := make(chan error, 10)
-	sink := newSink(t, o, SinkOptions{Endless: true, Report: func(err error) { said <- err }})
-	write(t, t.Context(), sink, 0)
-	flushed := make(chan error, 1)
-	go func() { flushed <- sink.Flush(t.Context()) }()
-	if err := <-said; err == nil || !strings.Contains(err.Error(), "until it succeeds") {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-flushed:
-		t.Fatalf("flushed onto a full disk: %v", err)
-	case err := <-said:
-		t.Fatalf("said again: %v", err)
-	case <-time.After(time.Second):
-	}
-	setting("0")
-	if err := <-flushed; err != nil {
-		t.Fatal(err)
-	}
-	if err := <-said; err != nil {
-		t.Errorf("the end of the outage is told as %v", err)
-	}
-	if err := sink.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := a.one(t, "count() > 0 AND count() = uniqExact(src_ip, dst_ip, src_port, dst_port, ts)", a.table(flowsTable)); got != "1" {
-		t.Errorf("rows: %s", got)
 	}
 }
 

@@ -38,11 +38,11 @@ type ForwarderOptions struct {
 // try until it has been acknowledged. Nobody waits for the server as long as the spool
 // has room.
 type Forwarder struct {
-	server  Options
-	options SinkOptions // for the ledger
-	schema  *SchemaOptions
-	log     *slog.Logger
-	spool   *spool.Spool
+	server Options
+	origin origin
+	schema *SchemaOptions
+	log    *slog.Logger
+	spool  *spool.Spool
 
 	rows    *rows // of one part, at most blockRows
 	part    uint32
@@ -67,7 +67,7 @@ func NewForwarder(o Options, sp *spool.Spool, fo ForwarderOptions) (*Forwarder, 
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Forwarder{server: o, options: SinkOptions{Version: fo.Version, Run: fo.Run, BootID: fo.BootID}, schema: fo.Schema, log: fo.Log, spool: sp,
+	f := &Forwarder{server: o, origin: origin{fo.Version, fo.Run, fo.BootID}, schema: fo.Schema, log: fo.Log, spool: sp,
 		rows: newRows(), failed: make(chan struct{}, 1)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -123,7 +123,7 @@ func (f *Forwarder) sealLedgers() error {
 	if len(f.ledgers) == 0 {
 		return nil
 	}
-	b := ledgerBlock(f.ledgers, &f.options)
+	b := ledgerBlock(f.ledgers, f.origin)
 	f.ledgers = f.ledgers[:0]
 	return f.flush.Add(b)
 }

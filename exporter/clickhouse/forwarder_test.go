@@ -195,7 +195,7 @@ func TestHostileSpool(t *testing.T) {
 		spoil(b)
 		var fl spool.Flush
 		l := ledgerRow{host: "h1", ts: uint32(day.Unix()) + uint32(i)*10, Ledger: flows.Ledger{Records: 10}}
-		for _, b := range []*spool.Block{b, ledgerBlock([]ledgerRow{l}, &SinkOptions{})} {
+		for _, b := range []*spool.Block{b, ledgerBlock([]ledgerRow{l}, origin{})} {
 			if err := fl.Add(b); err != nil {
 				t.Fatal(err)
 			}

@@ -37,8 +37,16 @@ func (l *ledgerRow) causes(errors bool) (names []string, counts []uint64) {
 	return names, counts
 }
 
+// origin is who made the rows of a ledger: the version of the program and, of an agent, when
+// it began and the kernel's name for the boot of its host.
+type origin struct {
+	version string
+	run     time.Time
+	bootID  string
+}
+
 // ledgerBlock returns the rows as columns.
-func ledgerBlock(rows []ledgerRow, o *SinkOptions) *spool.Block {
+func ledgerBlock(rows []ledgerRow, o origin) *spool.Block {
 	b := newBuilder(ledgerTable)
 	b.block.Kept = true
 	for i := range rows {
@@ -62,9 +70,9 @@ func ledgerBlock(rows []ledgerRow, o *SinkOptions) *spool.Block {
 			names, counts := l.causes(errors)
 			b.counts(name, names, counts)
 		}
-		b.text("version", o.Version)
-		b.uint64("run", aliasTime, uint64(max(o.Run.UnixMilli(), 0)))
-		b.text("boot_id", o.BootID)
+		b.text("version", o.version)
+		b.uint64("run", aliasTime, uint64(max(o.run.UnixMilli(), 0)))
+		b.text("boot_id", o.bootID)
 	}
 	return b.finish()
 }

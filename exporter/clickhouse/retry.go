@@ -13,10 +13,7 @@ import (
 // However it ends, the error holds the last failure that was the server's.
 func (s *Sink) retry(ctx context.Context, send func(context.Context) error) error {
 	until := time.Now().Add(s.options.Patience)
-	bounded, cancel := ctx, context.CancelFunc(func() {})
-	if !s.options.Endless {
-		bounded, cancel = context.WithDeadline(ctx, until)
-	}
+	bounded, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	var last error
 	var pauses exporter.Backoff
@@ -28,15 +25,11 @@ func (s *Sink) retry(ctx context.Context, send func(context.Context) error) erro
 		}
 		// ctx breaks connections when it ends, which may be seen before bounded is told.
 		if ctx.Err() == nil && bounded.Err() == nil {
-			if !retryable(err) && !s.conn.elsewhere(err) && !s.options.Endless {
+			if !retryable(err) && !s.conn.elsewhere(err) {
 				return err
 			}
 			last = err
-			again := "trying again until it succeeds"
-			if !s.options.Endless {
-				again = fmt.Sprintf("trying again for %v, until %s", s.options.Patience, until.Format(time.TimeOnly))
-			}
-			s.outage.begin(s.options.Report, fmt.Errorf("%w; %s", err, again))
+			s.outage.begin(s.options.Report, fmt.Errorf("%w; trying again for %v, until %s", err, s.options.Patience, until.Format(time.TimeOnly)))
 			select {
 			case <-bounded.Done():
 			case <-time.After(pauses.Next()):

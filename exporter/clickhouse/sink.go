@@ -23,17 +23,10 @@ type SinkOptions struct {
 	Token string
 	// Version of the program, for the ledger.
 	Version string
-	// Run is when the agent began, and BootID the kernel's name for this boot of the
-	// host, for the ledger; they are the zero value for a replay.
-	Run    time.Time
-	BootID string
 	// MaxRows bounds the rows of an insert; 0 means 262,144.
 	MaxRows int
 	// Patience bounds the attempts at one insert, all together; 0 means 5 min.
 	Patience time.Duration
-	// Endless tries every insert until it succeeds or its context ends, whatever the
-	// server says: somebody will mend it. Patience does not count then.
-	Endless bool
 	// Report, if not nil, is told of outages: once when an insert has failed and
 	// will be tried again, with an error that says why and until when, again if the
 	// reason changes, and once with nil when an insert has succeeded since. It is called from goroutines of
@@ -248,7 +241,7 @@ func (s *Sink) fly(ctx context.Context, f *flight) {
 		o.before = nil // or outcomes would form a chain as long as the run
 	}
 	if o.err == nil && len(f.ledgers) > 0 {
-		block := ledgerBlock(f.ledgers, &s.options)
+		block := ledgerBlock(f.ledgers, origin{version: s.options.Version})
 		token := fmt.Sprintf("%s/ledger/%016x", f.token, sumBlock(block))
 		o.err = s.retry(ctx, func(ctx context.Context) error { return s.sendLedgers(ctx, f, block, token) })
 	}
