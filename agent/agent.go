@@ -7,9 +7,9 @@
 //	exporter                                 carries records to the sink
 //
 // Packets never wait. A ring's goroutine hands its table over in the time it takes to
-// exchange two pointers. Where the sink is slow or away, the tracker waits, and the
-// interval that is being counted becomes a longer one: memory stays bounded, and no
-// packet is lost for it.
+// exchange two pointers. Where the sink takes nothing, a spool that is full for one, the
+// tracker waits, and the interval that is being counted becomes a longer one: memory stays
+// bounded, and no packet is lost for it.
 //
 // What it is connected to - interfaces, rings, the sink - are functions and
 // interfaces in [Config], so that tests run the very same wiring.

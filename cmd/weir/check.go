@@ -114,6 +114,7 @@ func (c *check) all(ctx context.Context, unread error) {
 	c.socket(ctx)
 	c.listen(ctx)
 	c.interfaces(permitted)
+	c.spool()
 	c.output(ctx)
 }
 

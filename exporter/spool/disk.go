@@ -1,13 +1,13 @@
 package spool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +44,11 @@ func (f folder) Lock() (io.Closer, error) {
 	if err := os.MkdirAll(filepath.Join(string(f), aside), 0o700); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(string(f), lockName), os.O_CREATE|os.O_RDONLY, 0o600)
+	// It may be root who asks, of a folder that belongs to somebody else.
+	if info, err := os.Lstat(filepath.Join(string(f), aside)); err != nil || !info.IsDir() {
+		return nil, cmp.Or(err, fmt.Errorf("%s is no folder", filepath.Join(string(f), aside)))
+	}
+	lock, err := os.OpenFile(filepath.Join(string(f), lockName), os.O_CREATE|os.O_RDONLY|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -99,47 +103,4 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// Chown gives a spool's folder, and what it holds, to a user and a group. It refuses a
-// folder that holds anything else: that is somebody's, and no spool.
-func Chown(dir string, uid, gid int) error {
-	f := folder(dir)
-	names := []string{"."}
-	for _, in := range []string{".", aside} {
-		entries, err := f.ReadDir(in)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if !isOurs(e.Name()) {
-				return fmt.Errorf("%s holds %q, which is none of a spool's files: name a folder of its own", dir, e.Name())
-			}
-			names = append(names, filepath.Join(in, e.Name()))
-		}
-	}
-	for _, name := range names {
-		if err := os.Lchown(filepath.Join(dir, name), uid, gid); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
-
-// isOurs reports whether a file of a spool may have that name.
-func isOurs(name string) bool {
-	if name == lockName || name == idName || name == idName+tmpEnding || name == aside {
-		return true
-	}
-	endings := []string{flushEnding, lastEnding, tmpEnding}
-	for why := range numReasons {
-		endings = append(endings, "."+why.String())
-	}
-	return slices.ContainsFunc(endings, func(ending string) bool {
-		_, ok := sequenceOf(name, ending)
-		return ok
-	})
 }
