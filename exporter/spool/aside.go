@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,12 @@ func (s *Spool) setAside(fl *flush, why Reason) {
 		return
 	}
 	as := aside + "/" + name(fl.sequence, "."+why.String())
+	s.mu.Lock()
+	there := slices.ContainsFunc(s.asides, func(f asideFile) bool { return f.name == as })
+	s.mu.Unlock()
+	if there { // with the rows, which what is left of it has not
+		return
+	}
 	size := fl.size
 	var err error
 	if fl.stored {

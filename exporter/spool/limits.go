@@ -247,8 +247,13 @@ func (s *Spool) damaged(b *batch, fl *flush, cause error) (h *header, bodies int
 // that it is made of are set aside, and what is kept of them stays. The batch goes back,
 // and is to be taken again.
 func (s *Spool) SetAside(t *Batch, i *Insert, why Reason) {
+	var last *flush
 	for _, p := range i.pages {
 		fl := p.flush
+		if fl == last { // another block of it
+			continue
+		}
+		last = fl
 		s.mu.Lock()
 		there := slices.Contains(t.b.flushes, fl)
 		rows := fl.rows
