@@ -173,11 +173,15 @@ func (s *Spool) toDisk(ctx context.Context, e *entry) (stored bool, err error) {
 		s.trouble(err)
 		return false, nil
 	}
-	s.works()
 	s.mu.Lock()
 	e.size, e.stored = size, true
 	s.stats.Stored++
 	s.mu.Unlock()
+	if err := s.sweepLeft(); err != nil {
+		s.trouble(err)
+	} else {
+		s.works()
+	}
 	s.persist()
 	return true, nil
 }

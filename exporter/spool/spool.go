@@ -87,6 +87,7 @@ type Spool struct {
 	id, run uint64
 	head    []byte // Put's
 
+	sweeping  sync.Mutex // held by who removes files
 	mu        sync.Mutex
 	took      bool // the folder
 	lock      io.Closer
@@ -98,8 +99,10 @@ type Spool struct {
 	bytes     int64 // on disk
 	memory    int64
 	asides    []asideFile
-	broken    error // what the disk said last; nil if it works
-	stats     Stats // counters alone
+	left      []doneFile // to be removed once the disk works
+	owes      bool       // the highest sequence is to be marked then
+	broken    error      // what the disk said last; nil if it works
+	stats     Stats      // counters alone
 	said      map[string]time.Time
 }
 
