@@ -33,6 +33,8 @@ func (s *Spool) room(ctx context.Context, size int64, e *entry) (bool, error) {
 		changed := s.changed
 		s.mu.Unlock()
 		switch {
+		case size > s.options.MaxBytes: // no waiting makes room for it
+			return false, nil
 		case s.forgetAside():
 		case s.options.Full == Newest:
 			return false, nil
@@ -43,7 +45,7 @@ func (s *Spool) room(ctx context.Context, size int64, e *entry) (bool, error) {
 			case <-ctx.Done():
 				return false, fmt.Errorf("the spool is full: %w", context.Cause(ctx))
 			}
-		case size > s.options.MaxBytes || !s.giveUpOldest():
+		case !s.giveUpOldest():
 			return false, nil
 		}
 	}

@@ -51,7 +51,7 @@ func (s *Spool) begin(e *entry) {
 	}
 	// While the disk fails each flush is a batch of its own: one that has to wait for room
 	// must not keep others from being sent, which makes it.
-	if b == nil || b.closed || b.taken || s.broken != nil || b.rows > 0 && b.rows+e.rows > s.options.BatchRows {
+	if b == nil || b.closed || b.taken || s.broken != nil || b.rows > 0 && b.rows+e.rows > s.options.BatchRows || len(b.flushes) >= maxFlushes {
 		if b != nil {
 			b.closed = true
 		}
@@ -60,6 +60,10 @@ func (s *Spool) begin(e *entry) {
 	}
 	s.join(e, b)
 }
+
+// maxFlushes bounds the flushes of a batch, whose headers are in memory while it is sent:
+// on a quiet host they have few rows, or none.
+const maxFlushes = 1000
 
 // anew begins a batch with a flush. s.mu is held.
 func (s *Spool) anew(e *entry) {

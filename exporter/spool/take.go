@@ -205,6 +205,10 @@ type buffer struct {
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
+// ErrContent is the error of a block that can be read, with the right checksum, and is none
+// that Flush.Add has made. To read it again does not help.
+var ErrContent = errContent
+
 // Blocks reads the blocks of an insert, one by one; each is valid until the next.
 func (i *Insert) Blocks() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
@@ -231,8 +235,8 @@ func (i *Insert) Blocks() iter.Seq2[*Block, error] {
 			if err == nil {
 				m.body, err = readBody(src, &p.block, p.at, m.body)
 			}
-			if err == nil {
-				err = p.block.unpack(m.body, &m.block)
+			if err == nil && p.block.unpack(m.body, &m.block) != nil {
+				err = ErrContent
 			}
 			if err != nil {
 				yield(nil, fmt.Errorf("spool: read flush %d: %w", p.flush.sequence, err))
