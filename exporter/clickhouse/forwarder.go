@@ -360,7 +360,7 @@ func (c *connection) send(ctx context.Context, i *spool.Insert, id uint64) (err 
 	names := ""
 	for block, err := range i.Blocks() {
 		if err != nil {
-			return &blockError{err, false}
+			return &blockError{err, errors.Is(err, spool.ErrContent)}
 		}
 		if err := validate(block); err != nil {
 			return &blockError{fmt.Errorf("flush %d, table %s: %w", block.Sequence, exporter.Escape(block.Table, false), err), true}

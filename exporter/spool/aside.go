@@ -2,7 +2,7 @@ package spool
 
 import (
 	"errors"
-	"strings"
+	"slices"
 )
 
 // asideFile is a flush that was set aside.
@@ -12,11 +12,17 @@ type asideFile struct {
 }
 
 // setAside moves a flush out of the way, for somebody to look at.
-func (s *Spool) setAside(fl *flush, why Reason) {
+func (s *Spool) setAside(fl *flush, why Reason) error {
 	if s.disk == nil {
-		return
+		return nil
 	}
 	as := aside + "/" + name(fl.sequence, "."+why.String())
+	s.mu.Lock()
+	there := slices.ContainsFunc(s.asides, func(f asideFile) bool { return f.name == as })
+	s.mu.Unlock()
+	if there { // with the rows, which what is left of it has not
+		return nil
+	}
 	size := fl.size
 	var err error
 	if fl.stored {
@@ -25,16 +31,19 @@ func (s *Spool) setAside(fl *flush, why Reason) {
 		size = onDisk(size)
 		err = s.write(as, fl.data, nil)
 	}
-	err = errors.Join(err, s.disk.Sync("."), s.disk.Sync(aside))
+	if err == nil {
+		err = errors.Join(s.disk.Sync(aside), s.disk.Sync("."))
+	}
+	if err != nil {
+		s.trouble(err)
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
-		s.troubleLocked(err)
-		return
-	}
 	s.asides = append(s.asides, asideFile{as, size})
 	s.bytes += size
 	s.stats.SetAside++
+	return nil
 }
 
 // forgetAside removes the oldest file that was set aside, and says whether there was one:
@@ -75,9 +84,6 @@ func (s *Spool) recoverAside() error {
 			f := asideFile{aside + "/" + e.Name(), onDisk(info.Size())}
 			s.asides = append(s.asides, f)
 			s.bytes += f.size
-		}
-		if strings.HasSuffix(e.Name(), tmpEnding) {
-			s.disk.Remove(aside + "/" + e.Name())
 		}
 	}
 	return nil

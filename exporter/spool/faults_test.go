@@ -2,10 +2,12 @@ package spool
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -162,5 +164,138 @@ func TestRealDiskIsFull(t *testing.T) {
 	rows, _ := drain(t, s)
 	if !slices.Equal(rows, numbers(10*n, 30)) {
 		t.Errorf("%v", rows)
+	}
+}
+
+// Files that this process may not read, such as those of a spool that somebody has copied,
+// are no damaged files: they wait until somebody has mended that.
+func TestFilesMayNotBeRead(t *testing.T) {
+	for _, cause := range []error{syscall.EACCES, syscall.EMFILE, syscall.ENOMEM} {
+		d := newMemDisk()
+		s := openSpool(t, Options{disk: d, Folder: "memory"})
+		put(t, s, 0, 10)
+		s.Close()
+		d.fail = func(op, name string) error {
+			if op == "open" && strings.HasSuffix(name, flushEnding) {
+				return cause
+			}
+			return nil
+		}
+		s = openSpool(t, Options{disk: d, Folder: "memory"})
+		put(t, s, 10, 10)
+		if st := s.Stats(); st.Err == nil || st.Aside != 0 || st.GivenUp != [numReasons]uint64{} || d.names[flushName(1)] == nil {
+			t.Errorf("%v: %+v", cause, st)
+		}
+		d.fail = nil
+		put(t, s, 20, 10) // is of the folder's spool only after it was taken over
+		put(t, s, 30, 10)
+		if st := s.Stats(); st.Err != nil || st.Records != 40 {
+			t.Errorf("%v: %+v", cause, st)
+		}
+	}
+}
+
+// A disk that can neither be read nor written for a while does not cost what is on it.
+func TestDiskIsAwayAtTake(t *testing.T) {
+	d := newMemDisk()
+	s := openSpool(t, Options{disk: d, Folder: "memory"})
+	put(t, s, 0, 10)
+	d.fail = func(string, string) error { return errDisk }
+	for range 3 {
+		if b, err := s.Take(t.Context()); !errors.Is(err, errDisk) {
+			t.Fatalf("%v, %v", b, err)
+		}
+	}
+	d.fail = nil
+	if rows, kept := drain(t, s); len(rows) != 10 || len(kept) != 1 {
+		t.Errorf("%v %q", rows, kept)
+	}
+	if st := s.Stats(); st.GivenUp != [numReasons]uint64{} || st.SetAside != 0 || st.Bytes != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A file that is damaged and cannot be set aside is left to the next process, and what is
+// kept of it is sent all the same.
+func TestDamagedOnReadOnlyDisk(t *testing.T) {
+	d := newMemDisk()
+	s := openSpool(t, Options{disk: d, Folder: "memory"})
+	put(t, s, 0, 10)
+	data := d.names[flushName(1)].data
+	for i := range data { // the first body
+		if s := string(data[i:]); strings.HasPrefix(s, "dictionary") {
+			data[i] ^= 1
+			break
+		}
+	}
+	d.fail = failing("rename", "create", "sync", "remove")
+	b := take(t, s)
+	if got := read(t, b); len(got) != 1 || fmt.Sprint(got[0].kept) != "[0+10 #1 corrupt]" {
+		t.Errorf("%+v", got)
+	}
+	if err := s.Done(b); err != nil {
+		t.Fatal(err)
+	}
+	d.fail = nil
+	put(t, s, 10, 10)
+	if st := s.Stats(); st.GivenUp[Corrupt] != 10 || st.Memory != 0 || st.InMemory != 0 || d.names[flushName(1)] == nil {
+		t.Errorf("%+v", st)
+	}
+	s.Close()
+	s = openSpool(t, Options{disk: d, Folder: "memory"})
+	if rows, _ := drain(t, s); len(rows) != 10 || s.Stats().Aside != 1 {
+		t.Errorf("%v, %+v", rows, s.Stats())
+	}
+}
+
+// What is given up keeps its row in the ledger also where the disk cannot store that.
+func TestGivenUpWhileDiskFails(t *testing.T) {
+	d := newMemDisk()
+	s := openSpool(t, Options{disk: d, Folder: "memory", MaxBytes: 3 * page4k})
+	for i := range 3 {
+		put(t, s, 10*i, 10)
+	}
+	d.fail = failing("write")
+	put(t, s, 30, 10)
+	if st := s.Stats(); st.GivenUp[Full] == 0 || st.Forgotten != 0 || st.Bytes > 3*page4k {
+		t.Errorf("%+v", st)
+	}
+	d.fail = nil
+	_, kept := drain(t, s)
+	if want := "[0+10 #1 full 10+10 #2 none 20+10 #3 none 30+10 #4 none]"; fmt.Sprint(kept) != want {
+		t.Errorf("have %q, want %s", kept, want)
+	}
+	if st := s.Stats(); st.Bytes != 0 || st.Memory != 0 || st.Records != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A folder that was named by mistake loses nothing.
+func TestFolderOfSomebodyElse(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"letter.tmp", "aside/letter.tmp", "x.flush", "1.last"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		put(t, openSpool(t, Options{Folder: dir}), 0, 10)
+		if _, err := os.Stat(path); err != nil {
+			t.Error(err)
+		}
+		if dir = t.TempDir(); t.Failed() {
+			return
+		}
+	}
+}
+
+// What is no regular file is not waited for.
+func TestPipeInFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, flushName(1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := openSpool(t, Options{Folder: dir})
+	if st := s.Stats(); st.Aside != 1 || st.Err != nil {
+		t.Errorf("%+v", st)
 	}
 }

@@ -37,6 +37,8 @@ const (
 	MaxRows = 1 << 16
 	// maxHeads bounds what stands before the data of a column.
 	maxHeads = 64 << 20
+	// maxBody bounds a body: a file may have holes, and be longer than what was written.
+	maxBody = maxHeads + MaxRows*maxWidths + maxColumns*(2+maxWidth)
 )
 
 var (
@@ -225,7 +227,7 @@ func parseHeader(text []byte) (*header, error) {
 	h.reason = Reason(p.number(uint64(numReasons) - 1))
 	for n := p.number(maxBlocks); n > 0 && p.err == nil; n-- {
 		b := packed{table: p.string(), part: uint32(p.number(any32)), insert: uint32(p.number(any32)), kept: p.number(1) == 1,
-			rows: int(p.number(MaxRows)), length: int(p.number(any32))}
+			rows: int(p.number(MaxRows)), length: int(p.number(maxBody))}
 		columns := p.number(maxColumns)
 		b.sum = p.word()
 		heads, widths := 0, 0
@@ -307,6 +309,9 @@ func pack(b *Block, body []byte) (packed, error) {
 		if c.Width > 0 {
 			body = appendPlanes(body, c.Data, c.Width)
 		}
+	}
+	if len(body) > maxBody {
+		return p, fmt.Errorf("a block of %s has %d octets: at most %d are stored", b.Table, len(body), maxBody)
 	}
 	p.length, p.sum, p.body = len(body), xxhash.Sum64(body), body
 	return p, nil

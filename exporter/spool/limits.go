@@ -33,6 +33,8 @@ func (s *Spool) room(ctx context.Context, size int64, e *entry) (bool, error) {
 		changed := s.changed
 		s.mu.Unlock()
 		switch {
+		case size > s.options.MaxBytes: // no waiting makes room for it
+			return false, nil
 		case s.forgetAside():
 		case s.options.Full == Newest:
 			return false, nil
@@ -43,7 +45,7 @@ func (s *Spool) room(ctx context.Context, size int64, e *entry) (bool, error) {
 			case <-ctx.Done():
 				return false, fmt.Errorf("the spool is full: %w", context.Cause(ctx))
 			}
-		case size > s.options.MaxBytes || !s.giveUpOldest():
+		case !s.giveUpOldest():
 			return false, nil
 		}
 	}
@@ -77,8 +79,8 @@ func (s *Spool) giveUpFirst(why Reason, is func(*flush) bool) bool {
 	if fl.rows > 0 {
 		s.gaveUp(why, fl.rows, fl.sequence)
 	}
-	if fl.rows == 0 || s.strip(fl, why, false) == nil {
-		s.forget(b, fl)
+	if fl.rows == 0 || !s.strip(fl, s.kept(fl), why, false) {
+		s.forget(b, fl, true)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,33 +105,37 @@ func (s *Spool) first(is func(*flush) bool) (*batch, *flush) {
 	return nil, nil
 }
 
-// strip writes what is kept of a flush in its place, as far as it can be read, after
-// the flush has been set aside if it is to be. It returns nil if that is nothing or cannot
-// be written.
-func (s *Spool) strip(fl *flush, why Reason, setAside bool) *header {
-	h := s.kept(fl)
-	if setAside {
-		s.setAside(fl, why)
-	}
+// strip puts what is kept of a flush in its place, or into memory where that is taken by
+// one that could not be set aside, or the disk fails. It returns false if there is nothing
+// to keep or no room.
+func (s *Spool) strip(fl *flush, h *header, why Reason, taken bool) bool {
 	if h == nil {
-		return nil
+		return false
 	}
 	h.reason = why
 	head := appendHeader(nil, h)
-	if !fl.stored {
-		data := head
-		for i := range h.blocks {
-			data = append(data, h.blocks[i].body...)
+	if fl.stored && !taken {
+		err := s.store(flushName(fl.sequence), head, h.blocks)
+		if err == nil {
+			s.resize(fl, onDisk(int64(len(head))+h.size()), nil)
+			return true
 		}
-		s.resize(fl, int64(len(data)), data)
-		return h
-	}
-	if err := s.store(flushName(fl.sequence), head, h.blocks); err != nil {
 		s.trouble(err)
-		return nil
+		s.disk.Remove(flushName(fl.sequence)) // the rows
 	}
-	s.resize(fl, onDisk(int64(len(head))+h.size()), nil)
-	return h
+	for i := range h.blocks {
+		head = append(head, h.blocks[i].body...)
+	}
+	s.mu.Lock()
+	room := !fl.stored || s.memory+int64(len(head)) <= s.options.Memory
+	s.mu.Unlock()
+	if room {
+		if fl.stored && taken {
+			fl.tried = false // or what is in its place would be replaced, or removed
+		}
+		s.resize(fl, int64(len(head)), head)
+	}
+	return room
 }
 
 // kept reads what is kept of a flush; nil if nothing is left of it.
@@ -172,15 +178,20 @@ func keptOnly(blocks []packed) (kept []packed) {
 	return kept
 }
 
-// resize notes that all that can be given up of a flush is gone.
+// resize notes that all that can be given up of a flush is gone; data is what is left of
+// it, nil if that is on disk.
 func (s *Spool) resize(fl *flush, size int64, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if fl.stored {
-		s.bytes += size - fl.size
+		s.bytes -= fl.size
 	} else {
-		s.memory += size - fl.size
-		fl.data = data
+		s.memory -= fl.size
+	}
+	if fl.stored, fl.data = data == nil, data; fl.stored {
+		s.bytes += size
+	} else {
+		s.memory += size
 	}
 	for _, b := range s.batches {
 		if slices.Contains(b.flushes, fl) {
@@ -190,19 +201,17 @@ func (s *Spool) resize(fl *flush, size int64, data []byte) {
 	fl.size, fl.rows = size, 0
 }
 
-// forget removes a flush of which nothing is left to be sent.
-func (s *Spool) forget(b *batch, fl *flush) {
-	s.mu.Lock()
-	highest := s.next - 1
-	s.mu.Unlock()
-	if fl.stored {
-		err := s.mark(highest)
-		if rerr := s.disk.Remove(flushName(fl.sequence)); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = rerr
-		}
-		if err != nil {
-			s.trouble(err)
-		}
+// forget removes a flush of which nothing is left to be sent, and its file, unless that
+// could not be set aside: then the next process does that.
+func (s *Spool) forget(b *batch, fl *flush, file bool) {
+	var files []doneFile
+	if file && fl.stored {
+		files = []doneFile{{fl.sequence, fl.size}}
+	} else if file && fl.tried {
+		files = []doneFile{{sequence: fl.sequence}}
+	}
+	if err := s.sweep(files...); err != nil {
+		s.trouble(err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,26 +238,44 @@ func (s *Spool) remove(b *batch, fl *flush) {
 }
 
 // damaged sets a flush aside that cannot be read, but for what is kept of it, if that can.
-func (s *Spool) damaged(b *batch, fl *flush, cause error) (h *header, bodies int64) {
+// It does not where the whole disk may be to blame: then it returns an error.
+func (s *Spool) damaged(b *batch, fl *flush, cause error) (h *header, bodies int64, err error) {
+	h = s.kept(fl)
+	gone := errors.Is(cause, fs.ErrNotExist)
+	if !gone {
+		if err = s.setAside(fl, Corrupt); err != nil && !isContent(cause) {
+			return nil, 0, cause
+		}
+	}
 	s.gaveUp(Corrupt, fl.rows, fl.sequence)
-	if errors.Is(cause, fs.ErrNotExist) {
+	if gone {
 		s.say("a file of the spool is gone", "flush", fl.sequence, "records", fl.rows)
 	} else {
 		s.say("a file of the spool is damaged", "flush", fl.sequence, "records", fl.rows, "error", cause)
 	}
-	if h = s.strip(fl, Corrupt, true); h == nil {
-		s.forget(b, fl)
-		return nil, 0
+	if !s.strip(fl, h, Corrupt, err != nil) {
+		s.forget(b, fl, err == nil)
+		return nil, 0, nil
 	}
-	return h, int64(len(appendHeader(nil, h)))
+	return h, int64(len(appendHeader(nil, h))), nil
+}
+
+// isContent reports whether an error is of what a file holds, not of reading it.
+func isContent(err error) bool {
+	return slices.ContainsFunc([]error{errTorn, errFormat, errChecksum, errContent}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // SetAside is for a batch of which an insert cannot be sent for what it holds: the flushes
 // that it is made of are set aside, and what is kept of them stays. The batch goes back,
 // and is to be taken again.
 func (s *Spool) SetAside(t *Batch, i *Insert, why Reason) {
+	var last *flush
 	for _, p := range i.pages {
 		fl := p.flush
+		if fl == last { // another block of it
+			continue
+		}
+		last = fl
 		s.mu.Lock()
 		there := slices.Contains(t.b.flushes, fl)
 		rows := fl.rows
@@ -256,12 +283,14 @@ func (s *Spool) SetAside(t *Batch, i *Insert, why Reason) {
 		switch {
 		case !there:
 		case i.Kept || rows == 0:
-			s.setAside(fl, why)
-			s.forget(t.b, fl)
+			err := s.setAside(fl, why)
+			s.forget(t.b, fl, err == nil)
 		default:
 			s.gaveUp(why, rows, fl.sequence)
-			if s.strip(fl, why, true) == nil {
-				s.forget(t.b, fl)
+			h := s.kept(fl)
+			err := s.setAside(fl, why)
+			if !s.strip(fl, h, why, err != nil) {
+				s.forget(t.b, fl, err == nil)
 			}
 		}
 	}

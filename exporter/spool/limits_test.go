@@ -277,3 +277,67 @@ func TestAsideMakesRoom(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// A flush that is larger than the spool is not waited for: no room will do.
+func TestFlushLargerThanSpool(t *testing.T) {
+	for _, policy := range []Policy{Oldest, Newest, Wait} {
+		s := openSpool(t, Options{Folder: t.TempDir(), MaxBytes: 2 * page4k, Full: policy})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := s.Put(ctx, flushOf(t, 0, 20_000, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if rows, kept := drain(t, s); len(rows) != 0 || fmt.Sprint(kept) != "[0+20000 #1 full]" {
+			t.Errorf("policy %d: %d rows, %q", policy, len(rows), kept)
+		}
+	}
+}
+
+// Flushes of few rows, or none, are no batch without end: what is in memory of one that is
+// sent grows with them.
+func TestBatchOfManyFlushes(t *testing.T) {
+	s := openSpool(t, Options{Folder: "memory", disk: newMemDisk()})
+	put(t, s, 0, 10)
+	first := take(t, s)
+	for range 2*1000 + 1 {
+		put(t, s, 0, 0)
+	}
+	if err := s.Done(first); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.Batches != 3 || st.Flushes != 2*maxFlushes+1 {
+		t.Errorf("%d batches of %d flushes", st.Batches, st.Flushes)
+	}
+	if _, kept := drain(t, s); len(kept) != 2*maxFlushes+1 {
+		t.Errorf("%d", len(kept))
+	}
+}
+
+// A body that its checksum has right and its header wrong is one that cannot be sent, not
+// one to be read again and again.
+func TestBodyIsNotWhatTheHeaderSays(t *testing.T) {
+	f := flushOf(t, 0, 10, 0)
+	f.blocks[0].columns[0].head = 3
+	s := openSpool(t, Options{Folder: t.TempDir()})
+	if err := s.Put(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	b := take(t, s)
+	for _, err := range b.Inserts[0].Blocks() {
+		if !errors.Is(err, ErrContent) {
+			t.Errorf("%v", err)
+		}
+	}
+	s.SetAside(b, &b.Inserts[0], Corrupt)
+	if rows, kept := drain(t, s); len(rows) != 0 || fmt.Sprint(kept) != "[0+10 #1 corrupt]" {
+		t.Errorf("%v %q", rows, kept)
+	}
+}
+
+// A file with a hole is long and holds nothing: it must not ask for memory.
+func TestBodyIsBounded(t *testing.T) {
+	text := appendHeader(nil, &header{blocks: []packed{{table: "t", length: maxBody + 1}}})
+	if _, err := parseHeader(text[headLength : len(text)-sumLength]); err != errContent {
+		t.Errorf("%v", err)
+	}
+}

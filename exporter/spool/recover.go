@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Names in the folder.
@@ -75,32 +76,6 @@ func (s *Spool) write(name string, head []byte, blocks []packed) error {
 	return errors.Join(err, f.Close())
 }
 
-// mark notes the highest sequence that was used, before the last file that tells it goes.
-func (s *Spool) mark(sequence uint64) error {
-	s.mu.Lock()
-	before := s.marked
-	s.mu.Unlock()
-	if before == sequence {
-		return nil
-	}
-	f, err := s.disk.Create(name(sequence, lastEnding))
-	if err == nil {
-		err = errors.Join(f.Close(), s.disk.Sync("."))
-	} else if errors.Is(err, fs.ErrExist) {
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.marked = sequence
-	s.mu.Unlock()
-	if before > 0 {
-		return s.disk.Remove(name(before, lastEnding))
-	}
-	return nil
-}
-
 // reopen makes the folder anew, which somebody has removed.
 func (s *Spool) reopen() error {
 	lock, err := s.disk.Lock()
@@ -114,6 +89,8 @@ func (s *Spool) reopen() error {
 	if old != nil {
 		old.Close()
 	}
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
 	return errors.Join(s.writeID(id), s.mark(last))
 }
 
@@ -127,19 +104,21 @@ func (s *Spool) takeOver() error {
 	if err != nil {
 		return err
 	}
-	found := &Spool{options: s.options, disk: s.disk, id: random(), run: random(), next: 1, changed: make(chan struct{}), said: s.said}
-	if err := found.recover(); err != nil {
-		return errors.Join(err, lock.Close())
-	}
+	found := &Spool{options: s.options, disk: s.disk, took: true, id: random(), run: random(), next: 1, changed: make(chan struct{}), said: map[string]time.Time{}}
+	err = found.recover()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stats.add(&found.stats) // what was set aside then is not found again
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	for _, b := range s.batches {
 		b.closed = true
 	}
 	s.batches = append(found.batches, s.batches...)
 	s.took, s.lock, s.id, s.run, s.next, s.marked = true, lock, found.id, found.run, found.next, found.marked
-	s.bytes, s.asides = found.bytes, found.asides
-	s.stats.add(&found.stats)
+	s.bytes, s.asides, s.left, s.owes = found.bytes, found.asides, found.left, found.owes
+	s.memory += found.memory
 	s.wake()
 	return nil
 }
@@ -158,7 +137,7 @@ func (s *Spool) recover() error {
 	}
 	for _, e := range entries { // sorted by name, which is by sequence
 		switch {
-		case strings.HasSuffix(e.Name(), tmpEnding):
+		case strings.HasSuffix(e.Name(), tmpEnding) && isOurs(e.Name()): // the folder may be somebody else's
 			if err = s.disk.Remove(e.Name()); errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
@@ -167,7 +146,7 @@ func (s *Spool) recover() error {
 				s.next, s.marked = max(s.next, n+1), max(s.marked, n)
 			} else if n, ok := sequenceOf(e.Name(), flushEnding); ok {
 				s.next = max(s.next, n+1)
-				s.recoverFlush(n)
+				err = s.recoverFlush(n)
 			}
 		}
 		if err != nil {
@@ -214,9 +193,12 @@ func (s *Spool) writeID(id uint64) error {
 }
 
 // recoverFlush adds what a file holds to the batch that it was part of.
-func (s *Spool) recoverFlush(sequence uint64) {
+func (s *Spool) recoverFlush(sequence uint64) error {
 	fl := &flush{spool: s.id, sequence: sequence, tried: true, stored: true}
 	h, err := s.peek(fl)
+	if passes(err) {
+		return err
+	}
 	s.bytes += fl.size
 	b := &batch{closed: true}
 	if n := len(s.batches); h != nil && n > 0 && s.batches[n-1].run == h.run && s.batches[n-1].group == h.group {
@@ -234,8 +216,9 @@ func (s *Spool) recoverFlush(sequence uint64) {
 	b.flushes = append(b.flushes, fl)
 	b.rows += fl.rows
 	if err != nil {
-		s.damaged(b, fl, err)
+		_, _, err = s.damaged(b, fl, err)
 	}
+	return err
 }
 
 // peek reads the header of a flush and how much room it takes.

@@ -72,16 +72,17 @@ func (s *Spool) Stats() Stats {
 // quiet is how long the same is not said again.
 const quiet = time.Minute
 
-// say logs what went wrong, not more than once a minute.
+// say logs what went wrong, not more than once a minute. Nobody holds s.mu meanwhile: who
+// reads the log may be slow.
 func (s *Spool) say(what string, args ...any) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sayLocked(what, args...)
-}
-
-func (s *Spool) sayLocked(what string, args ...any) {
-	if now := s.options.now(); now.Sub(s.said[what]).Abs() >= quiet {
+	now := s.options.now()
+	anew := now.Sub(s.said[what]).Abs() >= quiet
+	if anew {
 		s.said[what] = now
+	}
+	s.mu.Unlock()
+	if anew {
 		s.options.Log.Warn(what, append([]any{"spool", s.options.Folder}, args...)...)
 	}
 }
@@ -89,34 +90,32 @@ func (s *Spool) sayLocked(what string, args ...any) {
 // trouble notes that the disk has failed.
 func (s *Spool) trouble(err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.troubleLocked(err)
-}
-
-func (s *Spool) troubleLocked(err error) {
 	s.stats.Failures++
-	if s.broken == nil || s.broken.Error() != err.Error() {
+	anew := s.broken == nil || s.broken.Error() != err.Error()
+	s.broken = err
+	s.mu.Unlock()
+	if anew {
 		s.options.Log.Error("the spool's disk fails: what waits is in memory until it works again", "spool", s.options.Folder, "error", err)
 	}
-	s.broken = err
 }
 
 // works notes that the disk has taken a flush.
 func (s *Spool) works() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken != nil {
+	again := s.broken != nil
+	s.broken = nil
+	s.mu.Unlock()
+	if again {
 		s.options.Log.Info("the spool's disk works again", "spool", s.options.Folder)
 	}
-	s.broken = nil
 }
 
 // gaveUp counts records that are given up.
 func (s *Spool) gaveUp(why Reason, rows int, sequence uint64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.stats.GivenUp[why] += uint64(rows)
+	s.mu.Unlock()
 	if rows > 0 {
-		s.sayLocked("records were given up; the ledger says which", "reason", why, "records", rows, "flush", sequence)
+		s.say("records were given up; the ledger says which", "reason", why, "records", rows, "flush", sequence)
 	}
 }

@@ -104,13 +104,14 @@ func (s *Spool) check(b *batch) (*Batch, error) {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM):
-			s.Return(t)
-			return nil, fmt.Errorf("spool: read flush %d: %w", fl.sequence, err)
-		default:
-			if h, bodies = s.damaged(b, fl, err); h == nil {
+		case !passes(err):
+			if h, bodies, err = s.damaged(b, fl, err); h == nil && err == nil {
 				continue
 			}
+		}
+		if err != nil {
+			s.Return(t)
+			return nil, fmt.Errorf("spool: read flush %d: %w", fl.sequence, err)
 		}
 		at := bodies
 		for i := range h.blocks {
@@ -131,6 +132,12 @@ func (s *Spool) check(b *batch) (*Batch, error) {
 		return 1
 	})
 	return t, nil
+}
+
+// passes reports whether an error is of the process or of its rights, and says nothing of
+// the file.
+func passes(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
 }
 
 // add adds a block to the insert that it is part of.
@@ -198,6 +205,10 @@ type buffer struct {
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
+// ErrContent is the error of a block that can be read, with the right checksum, and is none
+// that Flush.Add has made. To read it again does not help.
+var ErrContent = errContent
+
 // Blocks reads the blocks of an insert, one by one; each is valid until the next.
 func (i *Insert) Blocks() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
@@ -224,8 +235,8 @@ func (i *Insert) Blocks() iter.Seq2[*Block, error] {
 			if err == nil {
 				m.body, err = readBody(src, &p.block, p.at, m.body)
 			}
-			if err == nil {
-				err = p.block.unpack(m.body, &m.block)
+			if err == nil && p.block.unpack(m.body, &m.block) != nil {
+				err = ErrContent
 			}
 			if err != nil {
 				yield(nil, fmt.Errorf("spool: read flush %d: %w", p.flush.sequence, err))
@@ -237,37 +248,6 @@ func (i *Insert) Blocks() iter.Seq2[*Block, error] {
 			}
 		}
 	}
-}
-
-// Done removes a batch that the server has acknowledged.
-func (s *Spool) Done(t *Batch) error {
-	s.mu.Lock()
-	flushes := slices.Clone(t.b.flushes)
-	stored := slices.ContainsFunc(flushes, func(fl *flush) bool { return fl.stored })
-	highest := s.next - 1
-	s.mu.Unlock()
-	var err error
-	if stored {
-		err = s.mark(highest)
-	}
-	for _, fl := range flushes {
-		if fl.tried { // one that is kept in memory may have a file as well: see begin
-			if rerr := s.disk.Remove(flushName(fl.sequence)); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
-				err = rerr
-			}
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, fl := range flushes {
-		s.remove(t.b, fl)
-	}
-	s.stats.Sent++
-	s.wake()
-	if err != nil {
-		s.troubleLocked(fmt.Errorf("remove what was sent: %w", err))
-	}
-	return nil
 }
 
 // Return gives a batch back that could not be sent.
