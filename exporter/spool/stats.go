@@ -1,6 +1,10 @@
 package spool
 
-import "time"
+import (
+	"errors"
+	"io/fs"
+	"time"
+)
 
 // Stats is how a spool is.
 type Stats struct {
@@ -91,7 +95,7 @@ func (s *Spool) say(what string, args ...any) {
 func (s *Spool) trouble(err error) {
 	s.mu.Lock()
 	s.stats.Failures++
-	anew := s.broken == nil || s.broken.Error() != err.Error()
+	anew := s.broken == nil || reason(s.broken) != reason(err)
 	s.broken = err
 	s.mu.Unlock()
 	if anew {
@@ -118,4 +122,12 @@ func (s *Spool) gaveUp(why Reason, rows int, sequence uint64) {
 	if rows > 0 {
 		s.say("records were given up; the ledger says which", "reason", why, "records", rows, "flush", sequence)
 	}
+}
+
+// reason is an error of the disk without the file's name, which is another each time.
+func reason(err error) string {
+	for path := new(fs.PathError); errors.As(err, &path); {
+		err = path.Err
+	}
+	return err.Error()
 }
