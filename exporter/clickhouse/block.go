@@ -35,10 +35,15 @@ func (f *filler) column(into column.Interface, typ, name string, n int, head, da
 		return fmt.Errorf("column %s: have %s, want %s", name, exporter.Escape(string(into.Type()), false), typ)
 	}
 	f.source = source{head, data}
-	if err := into.Decode(f.reader, n); err != nil {
-		return fmt.Errorf("column %s: %w", name, err)
+	err := into.Decode(f.reader, n)
+	if err == nil {
+		if _, err = f.reader.ReadByte(); err == io.EOF {
+			return nil
+		}
+		err = errors.Join(err, errValue)
 	}
-	return nil
+	f.reader = proto.NewReader(&f.source) // what it has in store is none of the next column's
+	return fmt.Errorf("column %s: %w", name, err)
 }
 
 // same puts n times the same word of size octets into a column.

@@ -211,6 +211,7 @@ func (f *Forwarder) send() {
 // deliver sends the inserts of a batch in order, each until the server has acknowledged
 // it, and then removes the batch.
 func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
+	acknowledged := 0
 	for i := range b.Inserts {
 		insert := &b.Inserts[i]
 		for pauses := new(exporter.Backoff); ; {
@@ -225,7 +226,7 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 			case errors.As(err, &damage):
 				f.log.Error("a batch cannot be sent", "error", err)
 				if damage.ours {
-					f.spool.SetAside(b, insert, spool.Corrupt)
+					f.setAside(b, insert, spool.Corrupt, acknowledged)
 				} else {
 					f.spool.Return(b) // it is looked at anew when it is taken
 				}
@@ -233,7 +234,7 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 			case Refused(err):
 				f.refused.Add(1)
 				f.log.Error("the server refuses a batch for what it holds; it is set aside", "error", err, "rows", insert.Rows)
-				f.spool.SetAside(b, insert, spool.Refused)
+				f.setAside(b, insert, spool.Refused, acknowledged)
 				return
 			default:
 				f.outage.begin(f.report, fmt.Errorf("%w; trying again until it succeeds", err))
@@ -249,10 +250,20 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 			break
 		}
 		if !insert.Kept {
-			f.acknowledged.Add(uint64(insert.Rows))
+			acknowledged += insert.Rows
 		}
 	}
+	f.acknowledged.Add(uint64(acknowledged))
 	f.spool.Done(b)
+}
+
+// setAside sets an insert aside. What is left of the batch is sent again, and counts then:
+// nothing, if it is the ledger that is set aside.
+func (f *Forwarder) setAside(b *spool.Batch, i *spool.Insert, why spool.Reason, acknowledged int) {
+	if i.Kept {
+		f.acknowledged.Add(uint64(acknowledged))
+	}
+	f.spool.SetAside(b, i, why)
 }
 
 func (f *Forwarder) pause(d time.Duration) {
@@ -348,6 +359,7 @@ func (c *connection) send(ctx context.Context, i *spool.Insert, id uint64) (err 
 	// What the driver makes of octets that somebody else may have written is not known.
 	defer func() {
 		if p := recover(); p != nil {
+			c.filler = newFiller() // this one is in the midst of a column
 			err = &blockError{fmt.Errorf("a block cannot be sent: %v", p), true}
 		}
 	}()

@@ -255,3 +255,34 @@ func TestForwarderRefused(t *testing.T) {
 		t.Errorf("said\n%s", text)
 	}
 }
+
+// A batch of which the second insert is refused is taken again, with its first one, whose
+// records count once.
+func TestForwarderRefusedSecond(t *testing.T) {
+	o := applied(t)
+	a := dial(t, o)
+	defer a.close()
+	a.run(t, "ALTER TABLE "+a.table(flowsTable)+" ADD CONSTRAINT c CHECK bytes < 1000000000000")
+	f := newForwarder(t, o, spoolAt(t, spool.Options{Folder: t.TempDir(), BatchAge: time.Hour}), ForwarderOptions{})
+	flush(t, f, 0, 1000)
+	start := day.Add(24 * time.Hour)
+	b := batchOf(start, records(10, start, 1))
+	b.Records[3].Forward.Octets = 1 << 50
+	b.Ledger = &flows.Ledger{Records: 10}
+	if err := f.Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeForwarder(t, f)
+	if s := f.Stats(); s.Refused != 1 || s.Acknowledged != 1000 || s.Spool.GivenUp[spool.Refused] != 10 {
+		t.Errorf("%+v", s)
+	}
+	if got := a.one(t, "count()", a.table(flowsTable)); got != "1000" {
+		t.Errorf("%s rows", got)
+	}
+	if got := a.one(t, "(count(), sum(records), sum(lost))", a.table(ledgerTable)); got != "(2,1010,10)" {
+		t.Errorf("the ledger has %s", got)
+	}
+}
