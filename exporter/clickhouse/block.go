@@ -35,15 +35,11 @@ func (f *filler) column(into column.Interface, typ, name string, n int, head, da
 		return fmt.Errorf("column %s: have %s, want %s", name, exporter.Escape(string(into.Type()), false), typ)
 	}
 	f.source = source{head, data}
-	err := into.Decode(f.reader, n)
-	if err == nil {
-		if _, err = f.reader.ReadByte(); err == io.EOF {
-			return nil
-		}
-		err = errors.Join(err, errValue)
+	if err := into.Decode(f.reader, n); err != nil {
+		f.reader = proto.NewReader(&f.source) // what it has in store is none of the next column's
+		return fmt.Errorf("column %s: %w", name, err)
 	}
-	f.reader = proto.NewReader(&f.source) // what it has in store is none of the next column's
-	return fmt.Errorf("column %s: %w", name, err)
+	return nil
 }
 
 // same puts n times the same word of size octets into a column.
@@ -116,6 +112,9 @@ func validate(b *spool.Block) error {
 	if b.Table != flowsTable && b.Table != ledgerTable {
 		return errors.New("it is for no table of ours")
 	}
+	if b.Rows == 0 {
+		return errors.New("it has no rows")
+	}
 	seen := map[string]bool{}
 	for i := range b.Columns {
 		c := &b.Columns[i]
@@ -134,9 +133,7 @@ func validate(b *spool.Block) error {
 		var err error
 		switch c.Type {
 		case typeText:
-			if rest, err = checkDictionary(rest, b.Rows, c.Data); b.Rows == 0 {
-				rest, err = nil, nil
-			}
+			rest, err = checkDictionary(rest, b.Rows, c.Data)
 		case typeCounts:
 			rest, err = checkCounts(rest, b.Rows)
 		}

@@ -81,7 +81,7 @@ func FuzzValidate(f *testing.F) {
 		}
 		columns, err := drivers(b)
 		if err != nil {
-			t.Skip(err) // a type that no table of ours has
+			return // a type that no table of ours has
 		}
 		fill := newFiller()
 		var before, after runtime.MemStats
