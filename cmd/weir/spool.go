@@ -94,6 +94,11 @@ func (l *liveConfig) forwarder(o clickhouse.Options, schema *clickhouse.SchemaOp
 	so.Log = log
 	if so.Folder == "" {
 		log.Warn("the spool is off: records that wait for ClickHouse are in memory alone, and a crash loses them")
+		if dir, err := defaultSpool(); err == nil {
+			if found, err := spool.Look(dir); err == nil && found.Flushes > 0 {
+				log.Warn("records from before wait in the spool, and are not sent while it is off", "spool", dir, "flushes", found.Flushes)
+			}
+		}
 	} else if err := os.MkdirAll(filepath.Dir(so.Folder), 0o755); err != nil {
 		log.Error("the spool cannot be made", "error", err) // and the spool says what that means
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
@@ -136,6 +137,10 @@ func validate(b *spool.Block) error {
 			rest, err = checkDictionary(rest, b.Rows, c.Data)
 		case typeCounts:
 			rest, err = checkCounts(rest, b.Rows)
+		default:
+			if names := strings.Count(c.Type, " = "); names > 0 && len(c.Data) > 0 && int(slices.Max(c.Data)) >= names {
+				err = errValue // of an enum
+			}
 		}
 		if err == nil && len(rest) > 0 {
 			err = errValue

@@ -185,6 +185,7 @@ func TestHostileSpool(t *testing.T) {
 		func(b *spool.Block) { b.Columns[3].Type = "Array(String)" },
 		func(b *spool.Block) { b.Columns[1].Head[8] = 0xff },
 		func(b *spool.Block) { b.Columns[1].Data[1] = 0xff },
+		func(b *spool.Block) { b.Columns[3].Data[0] = 200 }, // direction
 		func(b *spool.Block) { b.Columns = append(b.Columns, b.Columns[0]) },
 	} {
 		dir := t.TempDir()
@@ -212,10 +213,10 @@ func TestHostileSpool(t *testing.T) {
 	}
 	a := dial(t, o)
 	defer a.close()
-	if got := a.one(t, "(count(), sum(records), sum(lost), countIf(lost_reason = 'corrupt'))", a.table(ledgerTable)); got != "(12,120,60,6)" {
+	if got := a.one(t, "(count(), sum(records), sum(lost), countIf(lost_reason = 'corrupt'))", a.table(ledgerTable)); got != "(14,140,70,7)" {
 		t.Errorf("%s", got)
 	}
-	if got := a.one(t, "count()", a.table(flowsTable)); got != "60" {
+	if got := a.one(t, "count()", a.table(flowsTable)); got != "70" {
 		t.Errorf("%s rows", got)
 	}
 }
