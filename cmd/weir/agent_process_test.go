@@ -57,14 +57,7 @@ func startAgentWith(t *testing.T, env []string, flags ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "weir-run-") // a path short enough for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o711); err != nil { // the user that it becomes must get to its spool
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := localtest.Folder(t) // short enough for a socket, and the agent's user must get to its spool
 	p := &process{t: t, socket: filepath.Join(dir, "weir.sock"), ended: make(chan error, 1)}
 	p.cmd = exec.Command(path, append([]string{"run", "--listen", ""}, flags...)...)
 	p.cmd.Env = append(os.Environ(), "WEIR_ADMIN_SOCKET="+p.socket, "WEIR_SPOOL_FOLDER="+filepath.Join(dir, "spool"))

@@ -191,17 +191,29 @@ const (
 	leastBlock  = 128 << 10
 )
 
+// setBuffer divides a size such as 16MiB into the blocks of a ring.
+func setBuffer(c *afring.Config, size string) error {
+	buffer, err := parseSize(size)
+	if err != nil {
+		return err
+	}
+	if buffer < 2*afring.DefaultBlockSize || buffer > 1<<40 {
+		return fmt.Errorf("%s is not within 2MiB and 1TiB", size)
+	}
+	// The retire timeout takes a block however little is in it: few large ones would all
+	// be on their way to the reader at once.
+	c.BlockSize = int(min(max(buffer/leastBlocks, leastBlock), afring.DefaultBlockSize)) &^ (leastBlock - 1)
+	c.Blocks = int(buffer) / c.BlockSize
+	return nil
+}
+
 // maxRings bounds a fanout: each ring has a goroutine and memory of its own.
 const maxRings = 64
 
 // afring returns the configuration of each ring.
 func (r *ringConfig) afring() (c afring.Config, err error) {
-	buffer, err := parseSize(r.Buffer)
-	if err != nil {
+	if err := setBuffer(&c, r.Buffer); err != nil {
 		return c, fmt.Errorf("buffer: %w", err)
-	}
-	if buffer < 2*afring.DefaultBlockSize || buffer > 1<<40 {
-		return c, fmt.Errorf("buffer: %s is not within 2MiB and 1TiB", r.Buffer)
 	}
 	if c.CaptureLength, err = filter.ParseLength(r.Snaplen); err != nil {
 		return c, fmt.Errorf("snaplen: %w", err)
@@ -219,10 +231,6 @@ func (r *ringConfig) afring() (c afring.Config, err error) {
 	if r.Rings > 1 {
 		c.Fanout = socket.Fanout{Mode: socket.FanoutHash, Defragment: true}
 	}
-	// The retire timeout takes a block however little is in it: few large ones would all
-	// be on their way to the reader at once.
-	c.BlockSize = int(min(max(buffer/leastBlocks, leastBlock), afring.DefaultBlockSize)) &^ (leastBlock - 1)
-	c.Blocks = int(buffer) / c.BlockSize
 	c.Promiscuous, c.IgnoreVLANs = r.Promiscuous, !r.VLANs
 	c.NoFilter = true // what is not IP is counted
 	return c, c.Validate()

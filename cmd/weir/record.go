@@ -90,12 +90,8 @@ func (r *recording) config() (c afring.Config, rotate uint64, err error) {
 			return c, 0, usage("--rotate-size: %v", err)
 		}
 	}
-	buffer, err := parseSize(r.buffer)
-	if err != nil {
+	if err := setBuffer(&c, r.buffer); err != nil {
 		return c, 0, usage("--buffer: %v", err)
-	}
-	if buffer < 2*afring.DefaultBlockSize || buffer > 1<<40 {
-		return c, 0, usage("--buffer: %s is not within 2MiB and 1TiB", r.buffer)
 	}
 	switch {
 	case r.duration < 0:
@@ -111,7 +107,6 @@ func (r *recording) config() (c afring.Config, rotate uint64, err error) {
 	case r.filter != "" && r.filterFile != "":
 		return c, 0, usage("--filter and --filter-file: one of them")
 	}
-	c.Blocks = int(buffer / afring.DefaultBlockSize)
 	c.NoFilter, c.Promiscuous = !r.ipOnly, r.promisc
 	return c, rotate, nil
 }

@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,12 +20,6 @@ import (
 // crashes is how often a process is killed in each of the tests below.
 const crashes = 50
 
-// mortal is a server that is killed and started again, outside the test's namespace.
-type mortal struct {
-	*local.Server
-	options local.Options
-}
-
 // outside runs f in the namespace of the test program.
 func outside(f func()) {
 	done := make(chan struct{})
@@ -39,60 +30,10 @@ func outside(f func()) {
 	<-done
 }
 
-func newMortal(t *testing.T) *mortal {
-	t.Helper()
-	m := &mortal{options: local.Options{Binary: localtest.Binary(t), DataDir: filepath.Join(openFolder(t), "data"), Memory: "2GiB", NoProgress: true, Stderr: os.Stderr}}
-	outside(func() { m.start(t) })
-	if t.Failed() {
-		t.FailNow()
-	}
-	_, port, err := net.SplitHostPort(m.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.options.TCPPort, err = strconv.Atoi(port); err != nil { // the same in its next life
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Stop(context.Background()) })
-	return m
-}
-
-func (m *mortal) start(t *testing.T) {
-	s, err := local.Start(context.Background(), m.options)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	m.Server = s
-}
-
-// kill kills the server, and starts it again.
-func (m *mortal) kill(t *testing.T) {
-	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
-		t.Error(err)
-	}
-	<-m.Ended()
-	m.start(t)
-}
-
-// openFolder returns a folder that users which are not root can get into.
-func openFolder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "weir-crash-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // crash is a host with traffic, an agent and a server, of which some are killed.
 type crash struct {
 	t      *testing.T
-	server *mortal
+	server *localtest.Own // outside the test's namespace
 	client clickhouse.Options
 	flags  []string
 	agent  *process
@@ -100,13 +41,17 @@ type crash struct {
 
 func newCrash(t *testing.T) *crash {
 	t.Helper()
-	c := &crash{t: t, server: newMortal(t)}
+	c := &crash{t: t, server: localtest.NewOwn(t, local.Options{Memory: "2GiB"})}
+	outside(func() { c.server.Start(t) })
+	if t.Failed() {
+		t.FailNow()
+	}
 	c.client = clickhouse.Options{Addr: []string{c.server.Addr}, User: c.server.User, Password: c.server.Password, Database: "crash"}
 	if err := clickhouse.Apply(t.Context(), c.client, clickhouse.SchemaOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	capturetest.Namespace(t)
-	dir := openFolder(t)
+	dir := localtest.Folder(t)
 	password := filepath.Join(dir, "password")
 	if err := os.WriteFile(password, []byte(c.server.Password), 0o600); err != nil {
 		t.Fatal(err)
@@ -148,6 +93,12 @@ func (c *crash) kill() {
 		c.t.Fatal(err)
 	}
 	<-c.agent.ended
+}
+
+// killServer kills the server, and starts it again; outside.
+func (c *crash) killServer() {
+	c.server.Kill(c.t)
+	c.server.Start(c.t)
 }
 
 // settle has all that waits sent, ends the agent, and checks that every record is there
@@ -221,7 +172,7 @@ func TestCrashServer(t *testing.T) {
 	c.start()
 	for range crashes {
 		someTime(time.Second)
-		outside(func() { c.server.kill(t) })
+		outside(func() { c.killServer() })
 	}
 	c.settle(true)
 }
@@ -235,7 +186,7 @@ func TestCrashBoth(t *testing.T) {
 		defer close(done)
 		for i := 0; i < crashes && !t.Failed(); i++ {
 			someTime(time.Second)
-			c.server.kill(t)
+			c.killServer()
 		}
 	}()
 	for range crashes {

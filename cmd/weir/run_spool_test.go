@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"weir/exporter/clickhouse/local/localtest"
 	"weir/internal/lack"
 )
 
@@ -16,7 +17,7 @@ import (
 // does not wait for its grace, and the next one sends it.
 func TestRunSpool(t *testing.T) {
 	flags, o, f := database(t, "run_spool")
-	dir := filepath.Join(openFolder(t), "spool")
+	dir := filepath.Join(localtest.Folder(t), "spool")
 	flags = append(flags, "--interface", "/^c/", "--spool", dir)
 	senders, names := cables(t, 1)
 	f.outage(true)
@@ -56,7 +57,7 @@ func TestRunSpool(t *testing.T) {
 func TestRunSpoolDisk(t *testing.T) {
 	lack.Root(t)
 	flags, o, f := database(t, "run_spool_disk")
-	disk := openFolder(t)
+	disk := localtest.Folder(t)
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k,mode=0711"); err != nil {
 		lack.Of(t, "it needs the right to mount: "+err.Error())
 	}

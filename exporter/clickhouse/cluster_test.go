@@ -33,15 +33,15 @@ func hostBatches(n int) (out []*flows.Batch, total int) {
 // either.
 func TestCluster(t *testing.T) {
 	const db = "spread"
-	agent := user{"agent", nil}
+	agent := user{name: "agent"}
 	for _, table := range []string{"flows", "flows_local", "ledger", "ledger_local"} {
 		agent.grants = append(agent.grants, "GRANT INSERT ON "+db+"."+table)
 	}
-	servers := newServers(t, 2, agent, user{"half", []string{"GRANT INSERT ON spread.flows", "GRANT INSERT ON spread.ledger"}})
+	servers := newServers(t, 2, agent, user{name: "half", grants: []string{"GRANT INSERT ON spread.flows", "GRANT INSERT ON spread.ledger"}})
 	so := SchemaOptions{Cluster: "two", Unreplicated: true, TTL: map[string]time.Duration{"ledger": 24 * time.Hour * 365 * 20}}
 	var admins []admin
 	for _, s := range servers {
-		s.start(t)
+		s.Start(t)
 	}
 	for _, s := range servers {
 		for range 2 {
@@ -93,7 +93,7 @@ func TestCluster(t *testing.T) {
 	if err := admins[1].close(); err != nil {
 		t.Fatal(err)
 	}
-	servers[1].stop(t)
+	servers[1].Stop(t)
 	s := newSink(t, servers[0].as("agent", "secret", db), SinkOptions{Token: "away", MaxRows: 2500, Patience: time.Nanosecond})
 	var err error
 	for _, b := range more {
@@ -104,7 +104,7 @@ func TestCluster(t *testing.T) {
 	if err = errors.Join(err, s.Close(context.Background())); err == nil {
 		t.Fatal("rows of a shard that is away were taken")
 	}
-	servers[1].start(t)
+	servers[1].Start(t)
 	admins[1] = dial(t, servers[1].admin(db))
 	for range 2 {
 		send(t, servers[0].as("agent", "secret", db), SinkOptions{Token: "away", MaxRows: 2500}, more...)

@@ -228,6 +228,7 @@ func (f *Forwarder) deliver(c *connection, b *spool.Batch) {
 				if damage.ours {
 					f.setAside(b, insert, spool.Corrupt, acknowledged)
 				} else {
+					f.pause(exporter.DefaultFirstPause)
 					f.spool.Return(b) // it is looked at anew when it is taken
 				}
 				return

@@ -28,12 +28,7 @@ func benchmarkForward(b *testing.B, folder string, prepare func(admin)) {
 	rows := 0
 	for b.Loop() {
 		for _, batch := range batches {
-			if err := f.Write(b.Context(), batch); err != nil {
-				b.Fatal(err)
-			}
-			if err := f.Flush(b.Context()); err != nil {
-				b.Fatal(err)
-			}
+			flushBatch(b, f, batch)
 			rows += len(batch.Records)
 		}
 		for f.Stats().Spool.Flushes > 0 {

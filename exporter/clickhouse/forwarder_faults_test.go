@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -205,6 +206,30 @@ func TestForwarderWrongUser(t *testing.T) {
 	}
 }
 
+// A server that is short of memory for an insert: a user who may take less than one
+// needs.
+func TestForwarderMemoryLimit(t *testing.T) {
+	s := newServers(t, 1, user{name: "tiny", grants: []string{"GRANT INSERT ON d.flows", "GRANT INSERT ON d.ledger"}, memory: 8 << 20})[0]
+	s.Start(t)
+	if err := Apply(t.Context(), s.client(), SchemaOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f := newForwarder(t, s.as("tiny", "secret", "d"), spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
+	for i := range 3 {
+		flush(t, f, i, 100_000)
+	}
+	until(t, "the server's error is known", func() bool { return f.Stats().Err != nil })
+	var e *Error
+	if st := f.Stats(); !errors.As(st.Err, &e) || e.Code != codeMemory || e.Table != "d.flows" || st.Refused > 0 || st.Spool.Records != 300_000 {
+		t.Errorf("%v; %+v", st.Err, st)
+	}
+	closeForwarder(t, f)
+	f = newForwarder(t, s.client(), spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
+	closeForwarder(t, f)
+	exactly(t, s.client(), 3, 100_000)
+}
+
 // Several inserts at a time: all is there once all the same.
 func TestForwarderManyInserts(t *testing.T) {
 	o := applied(t)
@@ -230,12 +255,7 @@ func TestForwarderRefused(t *testing.T) {
 	b := batchOf(start, records(10, start, 1))
 	b.Records[3].Forward.Octets = 1 << 50
 	b.Ledger = &flows.Ledger{Records: 10}
-	if err := f.Write(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	flushBatch(t, f, b)
 	until(t, "it is set aside", func() bool { return f.Stats().Spool.Records == 0 })
 	flush(t, f, 2, 1000)
 	closeForwarder(t, f)
@@ -266,12 +286,7 @@ func TestForwarderRefusedSecond(t *testing.T) {
 	b := batchOf(start, records(10, start, 1))
 	b.Records[3].Forward.Octets = 1 << 50
 	b.Ledger = &flows.Ledger{Records: 10}
-	if err := f.Write(t.Context(), b); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	flushBatch(t, f, b)
 	closeForwarder(t, f)
 	if s := f.Stats(); s.Refused != 1 || s.Acknowledged != 1000 || s.Spool.GivenUp[spool.Refused] != 10 {
 		t.Errorf("%+v", s)

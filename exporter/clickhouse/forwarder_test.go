@@ -42,6 +42,12 @@ func flush(t testing.TB, f *Forwarder, i, n int) {
 	b := batchOf(start, records(n, start, uint64(i)))
 	b.Ledger = &flows.Ledger{Packets: uint64(n), Metered: uint64(n), Records: uint64(n)}
 	b.Ledger.Causes[flows.Verdict(1)] = 7
+	flushBatch(t, f, b)
+}
+
+// flushBatch writes a batch and flushes.
+func flushBatch(t testing.TB, f *Forwarder, b *flows.Batch) {
+	t.Helper()
 	if err := f.Write(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}

@@ -10,20 +10,6 @@ import (
 	"weir/flows"
 )
 
-// gate is a way to a server that can be shut.
-type gate struct {
-	*breaker
-}
-
-func newGate(t *testing.T, to string) *gate {
-	g := &gate{newBreaker(t, to)}
-	g.shut()
-	return g
-}
-
-func (g *gate) shut() { g.cuts.Store(1 << 30) } // every connection is cut at its first octet
-func (g *gate) open() { g.cuts.Store(0) }
-
 // TestHourOfOutage has a server away for an hour in which each interval of 10 s makes
 // 100,000 records; the hour is the records', not the test's. The spool takes them in a
 // size that is told, memory stays flat, and what waits is sent in order, faster than new
@@ -31,9 +17,10 @@ func (g *gate) open() { g.cuts.Store(0) }
 func TestHourOfOutage(t *testing.T) {
 	const flushes, each = 360, 100_000
 	o := applied(t)
-	g := newGate(t, o.Addr[0])
+	way := newBreaker(t, o.Addr[0])
+	way.cuts.Store(1 << 30) // every connection, at its first octet
 	through := o
-	through.Addr = []string{g.Addr().String()}
+	through.Addr = []string{way.Addr().String()}
 	f := newForwarder(t, through, spoolAt(t, spool.Options{Folder: t.TempDir(), MaxBytes: 2 << 30}), ForwarderOptions{})
 	rs := records(each, day, 1)
 	heap := func() uint64 {
@@ -52,12 +39,7 @@ func TestHourOfOutage(t *testing.T) {
 			rs[j].First, rs[j].Last, rs[j].Start = first, first+1e9, first
 		}
 		b.Ledger = &flows.Ledger{Packets: each, Metered: each, Records: each}
-		if err := f.Write(t.Context(), b); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		flushBatch(t, f, b)
 		if i%60 == 59 {
 			h := heap()
 			if least == 0 {
@@ -80,7 +62,7 @@ func TestHourOfOutage(t *testing.T) {
 		t.Errorf("the heap grew from %d to %d MB", least>>20, most>>20)
 	}
 
-	g.open()
+	way.cuts.Store(0)
 	a := dial(t, o)
 	defer a.close()
 	began = time.Now()

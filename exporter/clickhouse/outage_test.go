@@ -3,10 +3,6 @@ package clickhouse
 import (
 	"context"
 	"errors"
-	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,74 +12,23 @@ import (
 	"weir/exporter/clickhouse/local/localtest"
 )
 
-// mortal is a server of the test's own, to be stopped and started again.
-type mortal struct {
-	*local.Server
-	options local.Options
-}
-
-func newMortal(t *testing.T, o local.Options) *mortal {
+// newMortal returns a running server of the test's own, with all tables.
+func newMortal(t *testing.T, o local.Options) *ownServer {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "weir-outage-") // unlike t.TempDir's, one that the server's user can reach
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	o.DataDir, o.NoProgress, o.Stderr = filepath.Join(dir, "data"), true, os.Stderr
-	if o.Binary == "" {
-		o.Binary = localtest.Binary(t)
-	}
-	m := &mortal{options: o}
-	m.start(t)
-	_, port, err := net.SplitHostPort(m.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.options.TCPPort, err = strconv.Atoi(port); err != nil { // the same in its next life
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Stop(context.Background()) })
+	m := &ownServer{localtest.NewOwn(t, o)}
+	m.Start(t)
 	if err := Apply(t.Context(), m.client(), SchemaOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-func (m *mortal) start(t *testing.T) {
-	t.Helper()
-	s, err := local.Start(t.Context(), m.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Server = s
-}
-
-func (m *mortal) stop(t *testing.T) {
-	t.Helper()
-	if err := m.Stop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (m *mortal) kill(t *testing.T) {
-	t.Helper()
-	if err := syscall.Kill(m.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	<-m.Ended()
-}
-
-func (m *mortal) client() Options {
-	return Options{Addr: []string{m.Addr}, User: m.User, Password: m.Password, Database: "d", Timeout: 30 * time.Second}
-}
+func (s *ownServer) client() Options { return s.admin("d") }
 
 // count checks how many records there are, in the roll-up too.
-func (m *mortal) count(t *testing.T, want string) {
+func (s *ownServer) count(t *testing.T, want string) {
 	t.Helper()
-	a := dial(t, m.client())
+	a := dial(t, s.client())
 	defer a.close()
 	for table, expr := range map[string]string{"flows": "count()", "flows_1m": "sum(records)"} {
 		if got := a.one(t, expr, a.table(table)); got != want {
@@ -110,7 +55,7 @@ func TestServerRestarts(t *testing.T) {
 	if err := sink.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m.stop(t)
+	m.Stop(t)
 	write(t, t.Context(), sink, 1)
 	write(t, t.Context(), sink, 2)
 	first := <-reports
@@ -118,7 +63,7 @@ func TestServerRestarts(t *testing.T) {
 	if !errors.As(first, &e) || e.Table == "" || !strings.Contains(first.Error(), "; trying again for 5m0s, until ") {
 		t.Errorf("reported at first: %v", first)
 	}
-	m.start(t)
+	m.Start(t)
 	if err := <-reports; err != nil {
 		t.Errorf("reported at the end: %v", err)
 	}
@@ -156,8 +101,8 @@ func TestServerStopsAmidInserts(t *testing.T) {
 		ended <- errors.Join(err, sink.Close(t.Context()))
 	}()
 	<-begun
-	m.stop(t)
-	m.start(t)
+	m.Stop(t)
+	m.Start(t)
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +122,7 @@ func TestInterruptedOutageSaysWhy(t *testing.T) {
 	if err := sink.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	m.stop(t)
+	m.Stop(t)
 	write(t, ctx, sink, 1)
 	<-reports
 	cancel()
@@ -195,7 +140,7 @@ func TestInterruptedOutageSaysWhy(t *testing.T) {
 func TestPatienceEndsWithTheCause(t *testing.T) {
 	m := newMortal(t, local.Options{})
 	sink := newSink(t, m.client(), SinkOptions{Patience: time.Second})
-	m.stop(t)
+	m.Stop(t)
 	write(t, t.Context(), sink, 0)
 	err := sink.Close(t.Context())
 	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "gave up after 1s: ") {

@@ -91,7 +91,7 @@ func TestOrderOfReplicas(t *testing.T) {
 
 // pair is a sink of two servers.
 type pair struct {
-	first, second *mortal
+	first, second *ownServer
 	sink          *Sink
 	reports       chan error
 }
@@ -100,11 +100,11 @@ func newPair(t *testing.T, o Options) *pair {
 	t.Helper()
 	p := &pair{first: newMortal(t, local.Options{}), second: newMortal(t, local.Options{}), reports: make(chan error, 100)}
 	// Replicas have the same users.
-	p.second.stop(t)
+	p.second.Stop(t)
 	if err := os.WriteFile(filepath.Join(p.second.DataDir, local.PasswordFile), []byte(p.first.Password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.second.start(t)
+	p.second.Start(t)
 	o.Addr, o.User, o.Password, o.Database = []string{p.first.Addr, p.second.Addr}, p.first.User, p.first.Password, "d"
 	p.sink = newSink(t, o, SinkOptions{MaxRows: 10_000, Report: func(err error) { p.reports <- err }})
 	return p
@@ -157,11 +157,11 @@ func (p *pair) close(t *testing.T) {
 func TestFailoverFromServerThatIsDown(t *testing.T) {
 	p := newPair(t, Options{})
 	p.flush(t, 0)
-	p.first.kill(t)
+	p.first.Kill(t)
 	p.flush(t, 1)
 	p.flush(t, 2) // without a look at the first
 	p.failedOver(t, "")
-	p.first.start(t)
+	p.first.Start(t)
 	p.rest()
 	p.flush(t, 3)
 	p.close(t)
@@ -175,14 +175,14 @@ func TestFailoverFromServerThatIsKilled(t *testing.T) {
 	p := newPair(t, Options{})
 	p.flush(t, 0)
 	write(t, t.Context(), p.sink, 1)
-	p.first.kill(t)
+	p.first.Kill(t)
 	for i := 2; i < 6; i++ {
 		write(t, t.Context(), p.sink, i)
 	}
 	if err := p.sink.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.first.start(t)
+	p.first.Start(t)
 	a, b := dial(t, p.first.client()), dial(t, p.second.client())
 	defer a.close()
 	defer b.close()

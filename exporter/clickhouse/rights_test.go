@@ -15,12 +15,12 @@ import (
 // statement that gives it.
 func TestInsertIsTheOnlyRight(t *testing.T) {
 	s := newServers(t, 1,
-		user{"agent", []string{"GRANT INSERT ON rights.flows", "GRANT INSERT ON rights.ledger"}},
-		user{"half", []string{"GRANT INSERT ON rights.flows"}},
-		user{"columns", []string{"GRANT INSERT(ts, host) ON rights.flows", "GRANT INSERT ON rights.ledger"}},
-		user{"nobody", []string{"GRANT SHOW DATABASES ON rights.*"}},
-		user{"maker", []string{"GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW, SHOW TABLES ON rights.*", "GRANT TABLE ENGINE ON *"}})[0]
-	s.start(t)
+		user{name: "agent", grants: []string{"GRANT INSERT ON rights.flows", "GRANT INSERT ON rights.ledger"}},
+		user{name: "half", grants: []string{"GRANT INSERT ON rights.flows"}},
+		user{name: "columns", grants: []string{"GRANT INSERT(ts, host) ON rights.flows", "GRANT INSERT ON rights.ledger"}},
+		user{name: "nobody", grants: []string{"GRANT SHOW DATABASES ON rights.*"}},
+		user{name: "maker", grants: []string{"GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW, SHOW TABLES ON rights.*", "GRANT TABLE ENGINE ON *"}})[0]
+	s.Start(t)
 	if err := Apply(t.Context(), s.admin("rights"), SchemaOptions{}); err != nil {
 		t.Fatal(err)
 	}

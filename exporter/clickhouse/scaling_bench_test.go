@@ -100,12 +100,7 @@ func scalingBatch(n int, start time.Time) *flows.Batch {
 // forward gives a batch to a forwarder and waits until it has been acknowledged.
 func forward(b *testing.B, f *Forwarder, batch *flows.Batch) {
 	b.Helper()
-	if err := f.Write(b.Context(), batch); err != nil {
-		b.Fatal(err)
-	}
-	if err := f.Flush(b.Context()); err != nil {
-		b.Fatal(err)
-	}
+	flushBatch(b, f, batch)
 	acknowledged(f)
 }
 

@@ -13,8 +13,9 @@ type doneFile struct {
 	size     int64
 }
 
-// Done removes a batch that the server has acknowledged.
-func (s *Spool) Done(t *Batch) error {
+// Done removes a batch that the server has acknowledged. What cannot be removed now is
+// removed once the disk works.
+func (s *Spool) Done(t *Batch) {
 	s.mu.Lock()
 	var files []doneFile
 	for _, fl := range t.b.flushes {
@@ -37,7 +38,6 @@ func (s *Spool) Done(t *Batch) error {
 	if err != nil {
 		s.trouble(fmt.Errorf("remove what was sent: %w", err))
 	}
-	return nil
 }
 
 // sweep removes the files of flushes that are done with, and those that could not be

@@ -120,7 +120,8 @@ func (s *Spool) check(b *batch) (*Batch, error) {
 		}
 	}
 	if len(t.Inserts) == 0 {
-		return nil, s.Done(t)
+		s.Done(t)
+		return nil, nil
 	}
 	slices.SortStableFunc(t.Inserts, func(x, y Insert) int {
 		switch {
