@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -165,6 +166,37 @@ func TestForwarderWithoutServer(t *testing.T) {
 	}
 	closeForwarder(t, f)
 	exactly(t, o, 20, 1000)
+}
+
+// A spool that is copied, with an image of its host perhaps, is sent by both and counts
+// once; what they make after that counts for each.
+func TestForwarderCopiedSpool(t *testing.T) {
+	o := applied(t)
+	nowhere := o
+	nowhere.Addr = []string{"127.0.0.1:1"}
+	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+	f := newForwarder(t, nowhere, spoolAt(t, spool.Options{Folder: dir}), ForwarderOptions{})
+	for i := range 3 {
+		flush(t, f, i, 1000)
+	}
+	closeForwarder(t, f)
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{dir, copied} {
+		closeForwarder(t, newForwarder(t, o, spoolAt(t, spool.Options{Folder: folder}), ForwarderOptions{}))
+	}
+	exactly(t, o, 3, 1000)
+	for _, folder := range []string{dir, copied} {
+		f := newForwarder(t, o, spoolAt(t, spool.Options{Folder: folder}), ForwarderOptions{})
+		flush(t, f, 3, 1000) // the same records, as it happens
+		closeForwarder(t, f)
+	}
+	a := dial(t, o)
+	defer a.close()
+	if got := a.one(t, "count()", a.table(flowsTable)); got != "5000" {
+		t.Errorf("%s rows", got)
+	}
 }
 
 // In memory alone it is lost if the server does not come before the end, and the error
