@@ -12,6 +12,16 @@ import (
 	"weir/exporter/clickhouse/local/localtest"
 )
 
+// ownServer is a server of a test's own.
+type ownServer struct{ *localtest.Own }
+
+// as returns options to speak to the server as one of its users.
+func (s *ownServer) as(user, password, database string) Options {
+	return Options{Addr: []string{s.Addr}, User: user, Password: password, Database: database, Timeout: 30 * time.Second}
+}
+
+func (s *ownServer) admin(database string) Options { return s.as(s.User, s.Password, database) }
+
 // newMortal returns a running server of the test's own, with all tables.
 func newMortal(t *testing.T, o local.Options) *ownServer {
 	t.Helper()

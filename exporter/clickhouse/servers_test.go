@@ -1,5 +1,3 @@
-//go:build linux && amd64
-
 package clickhouse
 
 import (
@@ -11,21 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"weir/exporter/clickhouse/local"
 	"weir/exporter/clickhouse/local/localtest"
 )
-
-// ownServer is a server of a test's own.
-type ownServer struct{ *localtest.Own }
-
-// as returns options to speak to the server as one of its users.
-func (s *ownServer) as(user, password, database string) Options {
-	return Options{Addr: []string{s.Addr}, User: user, Password: password, Database: database, Timeout: 30 * time.Second}
-}
-
-func (s *ownServer) admin(database string) Options { return s.as(s.User, s.Password, database) }
 
 // user is somebody whom a server knows besides its own two, with the password "secret".
 type user struct {
